@@ -1,0 +1,67 @@
+"""Make the frozen backbone ready: build it once with its weights, and convert it for the OpenVINO engine."""
+
+from pathlib import Path
+from typing import Any
+
+from stages.common.backbones import BACKBONE, BackboneInfo, build_backbone, fingerprint
+from stages.common.errors import BackboneError, run
+from stages.common.files import replacing, user_path
+from stages.common.keras_runtime import start_keras
+from stages.common.params import Backbone, load_params
+
+
+def main() -> None:
+    backbone = load_params().backbone
+    weights = find_weights(backbone.weights)
+    keras = start_keras(backbone.seed)
+    model = build(keras, backbone, weights)
+    info = BackboneInfo(
+        name=backbone.name,
+        image_size=backbone.image_size,
+        dim=model.output_shape[-1],
+        fingerprint=fingerprint(model, backbone.name, backbone.image_size),
+    )
+    with replacing(BACKBONE) as folder:
+        folder.mkdir()
+        model.save_weights(folder / "backbone.weights.h5")
+        convert_to_openvino(model, folder / "backbone.xml")
+        (folder / "backbone.json").write_text(info.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    print(f"backbone: {info.name}, {backbone.weights} weights, {info.dim} features an image")
+
+
+def find_weights(weights: str) -> str | None:
+    """Return what keras.applications takes for backbone.weights: "imagenet", None (random), or an absolute path."""
+    if weights in ("imagenet", "random"):
+        return "imagenet" if weights == "imagenet" else None
+    path = user_path(weights)
+    if not path.is_file():
+        raise BackboneError(f"backbone.weights is {weights}: allowed is imagenet, random, or a file, and {path} is none")
+    return str(path)
+
+
+def build(keras: Any, backbone: Backbone, weights: str | None) -> Any:
+    """Return the model; a BackboneError says what to do where the weights cannot be fetched or do not fit."""
+    try:
+        return build_backbone(keras, backbone.name, weights, backbone.image_size)
+    except BackboneError:
+        raise
+    except Exception as error:  # Keras raises bare Exception for a failed download, and h5py many kinds of its own
+        if weights == "imagenet":
+            raise BackboneError(
+                f"the ImageNet weights of {backbone.name} cannot be fetched: {error}; fetch that file elsewhere and set "
+                "backbone.weights to its path, or set backbone.weights=random to try the pipeline out"
+            ) from None
+        raise BackboneError(f"backbone.weights {weights} do not fit {backbone.name}: {error}") from None
+
+
+def convert_to_openvino(model: Any, path: Path) -> None:
+    """Write the model as OpenVINO IR, one image a request, in full float32."""
+    import openvino
+
+    size = model.input_shape[1]
+    converted = openvino.convert_model(model, input=[1, size, size, 3])
+    openvino.save_model(converted, path, compress_to_fp16=False)
+
+
+if __name__ == "__main__":
+    run(main)

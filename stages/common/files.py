@@ -1,0 +1,59 @@
+"""Files and folders that appear whole or not at all, and paths as the user means them."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a path beside `path` to write a file or fill a folder at; it takes the place of `path` on success.
+
+    DVC may have linked the old file read-only into its cache, so it is replaced and never written into. After an
+    exception nothing is left of the new one and the old one stands.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".partial.{path.name}")  # the suffix stays: libraries choose formats by it
+    _remove(partial)
+    try:
+        yield partial
+        for file in sorted(partial.rglob("*")) if partial.is_dir() else [partial]:
+            _fsync(file)
+        _fsync(partial)
+        if path.is_dir():
+            _remove(path)
+        partial.replace(path)
+        _fsync(path.parent)
+    finally:
+        _remove(partial)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def user_path(path: str) -> Path:
+    """Return the absolute path that a param means: a relative one starts at the top folder of the project.
+
+    `dvc exp run --queue` and `--temp` run in a copy of the project below `.dvc/tmp/exps/`; a relative path starts
+    at the project that holds the copy, because the user wrote it there.
+    """
+    root = Path.cwd()
+    for parent in root.parents:
+        if parent.parts[-3:] == (".dvc", "tmp", "exps"):
+            root = parent.parents[2]
+            break
+    return (root / Path(path).expanduser()).resolve()

@@ -1,0 +1,66 @@
+"""The trained head: what turns the feature of an image into class probabilities."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from stages.common.errors import DataError
+from stages.common.params import Augmentation
+
+HEAD = Path("models/head.keras")
+HEAD_INFO = Path("models/head.json")
+
+
+class HeadInfo(BaseModel):
+    """models/head.json: the classes by output, and what made the features that the head was trained on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    classes: list[str]
+    backbone: str
+    augmentation: Augmentation
+
+
+def build_head(
+    keras: Any, mean: NDArray[np.float64], variance: NDArray[np.float64], dropout: float, classes: int
+) -> Any:
+    """Return a keras.Model from features (batch, dim) to probabilities (batch, classes).
+
+    Normalization comes first because features differ in scale from backbone to backbone by orders of magnitude.
+    """
+    return keras.Sequential(
+        [
+            keras.Input((len(mean),), name="features"),
+            keras.layers.Normalization(mean=mean.astype(np.float32), variance=variance.astype(np.float32)),
+            keras.layers.Dropout(dropout),
+            keras.layers.Dense(classes, activation="softmax", name="probabilities"),
+        ],
+        name="head",
+    )
+
+
+def average_views(keras: Any, head: Any) -> Any:
+    """Return a keras.Model that shares the head's weights, from features (batch, views, dim) to mean probabilities."""
+    views = keras.Input((None, head.input_shape[-1]), name="views")
+    probabilities = views
+    for layer in head.layers:
+        probabilities = layer(probabilities)
+    return keras.Model(views, keras.layers.GlobalAveragePooling1D()(probabilities), name="averaged_head")
+
+
+def load_head(keras: Any, head: Path = HEAD, info: Path = HEAD_INFO) -> tuple[Any, HeadInfo]:
+    """Return the trained head, loaded in Keras' safe mode, and its description.
+
+    Raises:
+        DataError: there is none, or it cannot be read.
+    """
+    try:
+        return (
+            keras.models.load_model(head, compile=False, safe_mode=True),
+            HeadInfo.model_validate_json(info.read_text(encoding="utf-8")),
+        )
+    except (OSError, ValueError) as error:
+        raise DataError(f"no trained head can be read from {head} and {info} ({error}): run dvc repro train") from None

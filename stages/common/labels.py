@@ -1,0 +1,77 @@
+"""Label tables: the HAM10000 metadata and the ISIC challenge ground truth, read into one form."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from stages.common.errors import DataError
+from stages.common.images import SUFFIXES
+
+CLINICAL = ["dx_type", "age", "sex", "localization"]
+
+
+def read_labels(path: Path) -> pd.DataFrame:
+    """Return the labels: `image_id`, `label`, `lesion_id` and the clinical columns that the table has.
+
+    All columns are text (no value is NA) but `age`, float years with NaN where unknown. Labels are lower-case. Without
+    a lesion id an image is its own lesion.
+
+    Raises:
+        DataError: the file is no CSV in UTF-8 or in neither form, holds no row, or a one-hot row has no or two ones.
+    """
+    try:
+        # utf-8-sig: spreadsheet programs write a byte order mark
+        header = path.open(encoding="utf-8-sig").readline()
+        table = pd.read_csv(
+            path,
+            sep=max(",;\t", key=header.count),
+            dtype=str,
+            keep_default_na=False,
+            encoding="utf-8-sig",
+            skipinitialspace=True,
+        )
+    except (OSError, ValueError) as error:  # pandas' parser errors and UnicodeDecodeError are ValueErrors
+        raise DataError(f"label table {path} cannot be read as CSV: {error}") from None
+    table.columns = table.columns.str.strip()
+    if table.empty:
+        raise DataError(f"label table {path} has no rows")
+    if {"image_id", "dx"} <= set(table.columns):
+        labels = _from_metadata(table, path)
+    elif table.columns[0] == "image" and len(table.columns) > 2:
+        labels = _from_ground_truth(table, path)
+    else:
+        raise DataError(
+            f"label table {path} has the columns {', '.join(map(str, table.columns[:8]))}; needed are image_id and dx "
+            "(HAM10000 metadata), or image and one 0/1 column for each class (ISIC ground truth)"
+        )
+    pattern = r"(?i)\.(?:" + "|".join(suffix[1:] for suffix in SUFFIXES) + ")$"
+    labels["image_id"] = labels["image_id"].str.strip().str.replace(pattern, "", regex=True)
+    labels["label"] = labels["label"].str.strip().str.lower()
+    labels["lesion_id"] = labels["lesion_id"].str.strip().mask(labels["lesion_id"].str.strip() == "", labels["image_id"])
+    return labels
+
+
+def _from_metadata(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    labels = table.rename(columns={"dx": "label"}).filter(["image_id", "label", "lesion_id", *CLINICAL])
+    if "lesion_id" not in labels:
+        labels["lesion_id"] = ""
+    if "age" in labels:
+        age = pd.to_numeric(labels["age"].replace({"unknown": ""}), errors="coerce")
+        bad = labels["image_id"][age.isna() & ~labels["age"].str.strip().str.lower().isin(["", "unknown", "nan", "na"])]
+        if len(bad):
+            raise DataError(f"label table {path}: age of {bad.iloc[0]} is {labels['age'][bad.index[0]]!r}, no number")
+        labels["age"] = age
+    return labels
+
+
+def _from_ground_truth(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    classes = list(table.columns[1:])
+    hot = table[classes].apply(pd.to_numeric, errors="coerce")
+    wrong = ~hot.isin([0, 1]).all(axis="columns") | (hot.sum(axis="columns") != 1)
+    if wrong.any():
+        rows = table["image"][wrong]
+        raise DataError(
+            f"label table {path}: {len(rows)} rows have not exactly one 1 and else 0 under {', '.join(classes)}, "
+            f"the first is {rows.iloc[0]}"
+        )
+    return pd.DataFrame({"image_id": table["image"], "label": hot.idxmax(axis="columns"), "lesion_id": ""})

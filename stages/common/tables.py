@@ -1,0 +1,56 @@
+"""The tables that stages hand to each other, and the JSON and CSV files they publish."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from stages.common.errors import DataError
+from stages.common.files import replacing
+
+MANIFEST = Path("data/manifest.csv")
+SPLIT = Path("data/split.csv")
+PREDICTIONS = Path("data/predictions.csv")
+PREDICTIONS_TTA = Path("data/predictions_tta.csv")
+PARTS = ("train", "validation", "test")
+
+# Nine significant digits give every float32 back.
+FLOAT_FORMAT = "%.9g"
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Return a table that an earlier stage wrote; text columns are str and never NA.
+
+    Raises:
+        DataError: the file is missing or no CSV.
+    """
+    numbers = {"age": float, "width": int, "height": int}
+    try:
+        columns = pd.read_csv(path, nrows=0).columns
+        types = {c: float if c.startswith("p_") else numbers.get(c, str) for c in columns}
+        # an empty field is text, but an unknown age is a number that is missing
+        return pd.read_csv(path, dtype=types, keep_default_na=False, na_values={"age": [""]})
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing: run dvc repro, which makes it") from None
+    except ValueError as error:
+        raise DataError(f"{path} cannot be read: {error}") from None
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Write a table as CSV, whole or not at all."""
+    with replacing(path) as partial:
+        table.to_csv(partial, index=False, float_format=FLOAT_FORMAT, lineterminator="\n")
+
+
+def write_json(content: dict[str, Any], path: Path) -> None:
+    """Write JSON, whole or not at all; a float that is not finite becomes null."""
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(_finite(content), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value

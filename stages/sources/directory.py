@@ -1,0 +1,55 @@
+"""A folder of labelled images, read in place: never copied, never linked, never changed."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from stages.common.errors import DataError, SourceError
+from stages.common.files import user_path
+from stages.common.images import SUFFIXES
+from stages.common.labels import read_labels
+from stages.common.params import Data
+
+
+def fetch(data: Data, destination: Path, work: Path) -> None:
+    """Write the folder's label table as labels.csv and the list of its images, in all subfolders, as files.csv.
+
+    Sizes and times of the files stand in the list so that DVC sees a change when the stage runs again.
+
+    Raises:
+        SourceError: the folder or the label table is missing or not unique, or the folder holds no image.
+    """
+    del work
+    folder = user_path(data.directory or "")
+    if not folder.is_dir():
+        raise SourceError(f"data.directory is {folder}, and that is no folder: set it to the folder of images")
+    table = user_path(data.labels) if data.labels else _find_labels(folder)
+    if not table.is_file():
+        raise SourceError(f"data.labels is {table}, and that is no file: set it to the label table")
+    images = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    if not images:
+        raise SourceError(f"no image ({', '.join(sorted(SUFFIXES))}) is in data.directory {folder}")
+    status = [path.lstat() for path in images]
+    (destination / "labels.csv").write_bytes(table.read_bytes())
+    pd.DataFrame(
+        {
+            "path": [str(path) for path in images],
+            "bytes": [s.st_size for s in status],
+            "modified": [s.st_mtime_ns for s in status],
+        }
+    ).to_csv(destination / "files.csv", index=False)
+
+
+def _find_labels(folder: Path) -> Path:
+    """Return the one file at the top of the folder that reads as a label table."""
+    tables = []
+    for path in sorted(folder.glob("*.csv")):
+        try:
+            read_labels(path)
+        except DataError:
+            continue
+        tables.append(path)
+    if len(tables) != 1:
+        found = "none" if not tables else ", ".join(path.name for path in tables)
+        raise SourceError(f"one label table (.csv) is needed in {folder}, found: {found}; name it with data.labels")
+    return tables[0]

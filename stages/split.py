@@ -1,0 +1,75 @@
+"""Assign every image to train, validation or test: stratified by label, no lesion and no file in two parts."""
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from sklearn.model_selection import StratifiedShuffleSplit
+
+from stages.common.errors import DataError, run
+from stages.common.params import Split, load_params
+from stages.common.tables import MANIFEST, SPLIT, read_table, write_table
+
+
+def main() -> None:
+    split = load_params().split
+    manifest = read_table(MANIFEST)
+    parts = assign_parts(manifest, split)
+    write_table(pd.DataFrame({"image_id": manifest["image_id"], "part": parts}), SPLIT)
+    print("split: " + ", ".join(f"{count} {part}" for part, count in parts.value_counts().items()))
+
+
+def assign_parts(manifest: pd.DataFrame, split: Split) -> "pd.Series[str]":
+    """Return the part of each image of the manifest: train, validation or test.
+
+    Groups that must stay together are drawn, stratified by their label (the most frequent one of their images), with
+    scikit-learn's StratifiedShuffleSplit: first the test part, then validation from what remains.
+
+    Raises:
+        DataError: a class is too rare to appear in every part; the message names it and its count.
+    """
+    group = group_images(manifest, by_lesion=split.group == "lesion")
+    label = manifest["label"].groupby(group).agg(lambda labels: labels.mode().iloc[0])
+    fractions = {"test": split.test, "validation": split.validation}
+    wanted = {part: fraction for part, fraction in fractions.items() if fraction > 0}
+    rarest = label.value_counts().index[-1]
+    if (label == rarest).sum() <= len(wanted):
+        raise too_rare(rarest, label, split.group)
+    part_of_group = pd.Series("train", index=label.index)
+    for part, fraction in wanted.items():
+        rest = label[part_of_group == "train"]
+        size = round(fraction * len(label))  # a share of the whole, not of what is left
+        if not label.nunique() <= size <= len(rest) - label.nunique():
+            raise too_rare(rarest, label, split.group)
+        splitter = StratifiedShuffleSplit(n_splits=1, test_size=size, random_state=split.seed)
+        _, chosen = next(splitter.split(rest, rest))
+        part_of_group[rest.index[chosen]] = part
+    for part in [*wanted, "train"]:
+        for missing in sorted(set(label) - set(label[part_of_group == part])):
+            raise too_rare(missing, label, split.group)
+    return part_of_group.loc[group].set_axis(manifest.index)
+
+
+def too_rare(missing: str, label: "pd.Series[str]", unit: str) -> DataError:
+    """Return the error for a class that cannot appear in every part; `label` has one entry a group."""
+    return DataError(
+        f"class {missing} has {(label == missing).sum()} of {len(label)} {unit}s, too few to appear in every part: add "
+        "images of it, leave the class out of the label table, or enlarge split.validation and split.test"
+    )
+
+
+def group_images(manifest: pd.DataFrame, by_lesion: bool) -> NDArray[np.int32]:
+    """Return a group number for each image; images with equal content, or (by_lesion) of one lesion, share it."""
+    image = np.arange(len(manifest))
+    file, _ = pd.factorize(manifest["sha256"])
+    lesion, _ = pd.factorize(manifest["lesion_id"] if by_lesion else manifest["image_id"])
+    # a graph whose nodes are images, then files, then lesions: what hangs together stays together
+    nodes = np.concatenate([len(image) + file, 2 * len(image) + lesion])
+    edges = coo_array((np.ones(len(nodes)), (np.concatenate([image, image]), nodes)), shape=(3 * len(image),) * 2)
+    _, component = connected_components(edges, directed=False)
+    return component[: len(image)]
+
+
+if __name__ == "__main__":
+    run(main)
