@@ -35,7 +35,9 @@ def find_weights(weights: str) -> str | None:
         return "imagenet" if weights == "imagenet" else None
     path = user_path(weights)
     if not path.is_file():
-        raise BackboneError(f"backbone.weights is {weights}: allowed is imagenet, random, or a file, and {path} is none")
+        raise BackboneError(
+            f"backbone.weights is {weights}: allowed is imagenet, random, or a file, and {path} is none"
+        )
     return str(path)
 
 
@@ -48,8 +50,8 @@ def build(keras: Any, backbone: Backbone, weights: str | None) -> Any:
     except Exception as error:  # Keras raises bare Exception for a failed download, and h5py many kinds of its own
         if weights == "imagenet":
             raise BackboneError(
-                f"the ImageNet weights of {backbone.name} cannot be fetched: {error}; fetch that file elsewhere and set "
-                "backbone.weights to its path, or set backbone.weights=random to try the pipeline out"
+                f"the ImageNet weights of {backbone.name} cannot be fetched: {error}; fetch that file elsewhere and "
+                "set backbone.weights to its path, or set backbone.weights=random to try the pipeline out"
             ) from None
         raise BackboneError(f"backbone.weights {weights} do not fit {backbone.name}: {error}") from None
 

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -52,7 +53,7 @@ def main() -> None:
 
 def class_names(predictions: pd.DataFrame) -> list[str]:
     """Return the classes of a prediction table, in the order of its probability columns."""
-    return [column.removeprefix("p_") for column in predictions if column.startswith("p_")]
+    return [column.removeprefix("p_") for column in predictions.columns if column.startswith("p_")]
 
 
 def score(predictions: pd.DataFrame, part: str) -> dict[str, object]:
@@ -65,7 +66,7 @@ def score(predictions: pd.DataFrame, part: str) -> dict[str, object]:
     probabilities = predictions[[f"p_{name}" for name in classes]].to_numpy()
     precision, recall, f1, support = precision_recall_fscore_support(label, predicted, labels=classes, zero_division=0)
     negatives = multilabel_confusion_matrix(label, predicted, labels=classes)[:, 0]  # (true negative, false positive)
-    per_class = {}
+    per_class: dict[str, dict[str, Any]] = {}
     for i, name in enumerate(classes):
         both = 0 < support[i] < len(label)
         per_class[name] = {
@@ -76,7 +77,6 @@ def score(predictions: pd.DataFrame, part: str) -> dict[str, object]:
             "auc": float(roc_auc_score(label == name, probabilities[:, i])) if both else None,
             "support": int(support[i]),
         }
-    aucs = [values["auc"] for values in per_class.values()]
     absent = [name for name, values in per_class.items() if values["auc"] is None]
     if absent:
         print(f"warning: no AUC in {part} for {', '.join(absent)}: all images or none are of it", file=sys.stderr)
@@ -85,7 +85,7 @@ def score(predictions: pd.DataFrame, part: str) -> dict[str, object]:
         "balanced_accuracy": float(balanced_accuracy_score(label, predicted)),
         "macro_f1": float(f1_score(label, predicted, labels=classes, average="macro", zero_division=0)),
         "weighted_f1": float(f1_score(label, predicted, labels=classes, average="weighted", zero_division=0)),
-        "macro_auc": None if absent else float(np.mean(aucs)),
+        "macro_auc": None if absent else float(np.mean([values["auc"] for values in per_class.values()])),
         "log_loss": float(log_loss(label, probabilities, labels=classes)),
         "support": len(predictions),
         "per_class": per_class,

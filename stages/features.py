@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -119,7 +119,7 @@ def map_ahead(
         yield waiting.popleft().result()
 
 
-def tick(items: Iterable[Item], bar: "tqdm[None]") -> Iterator[Item]:
+def tick(items: Iterable[Item], bar: "tqdm[Any]") -> Iterator[Item]:
     """Yield the items and move the bar on for each."""
     for item in items:
         yield item

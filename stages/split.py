@@ -48,7 +48,7 @@ def assign_parts(manifest: pd.DataFrame, split: Split) -> "pd.Series[str]":
     for part in [*wanted, "train"]:
         for missing in sorted(set(label) - set(label[part_of_group == part])):
             raise too_rare(missing, label, split.group)
-    return part_of_group.loc[group].set_axis(manifest.index)
+    return pd.Series(part_of_group.reindex(group).to_numpy(), manifest.index)
 
 
 def too_rare(missing: str, label: "pd.Series[str]", unit: str) -> DataError:

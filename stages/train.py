@@ -1,6 +1,7 @@
 """Train the head on the features of the frozen backbone, and predict validation and test images with it."""
 
 from collections.abc import Callable, Iterator
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ def main() -> None:
     images["target"] = pd.Categorical(images["label"], categories=classes).codes
 
     keras = start_keras(train.seed)
-    part = {name: table for name, table in images.groupby("part")}
+    part = dict(iter(images.groupby("part")))
     mean, variance = feature_moments(features, part["train"]["row"].to_numpy())
     head = build_head(keras, mean, variance, train.dropout, len(classes))
     epochs = fit(keras, average_views(keras, head), features, part["train"], part["validation"], train)
@@ -49,9 +50,7 @@ def main() -> None:
     print(f"train: {epochs} epochs on {len(part['train'])} images, {len(held_out)} images predicted")
 
 
-def feature_moments(
-    features: FeatureReader, rows: NDArray[np.intp]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def feature_moments(features: FeatureReader, rows: NDArray[np.intp]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return mean and variance, (dim,) each, over all views of the images in `rows`.
 
     scikit-learn's StandardScaler gives a feature that never changes the variance 1, so that it stays finite.
@@ -83,9 +82,14 @@ def fit(
     )
     with Live(str(LOG), save_dvc_exp=False, dvcyaml=None) as live:
         history = model.fit(
-            as_dataset(one_view_batches(features, training, train), features.info.dim),
-            validation_data=as_dataset(all_view_batches(features, validation), features.info.dim),
+            as_dataset(
+                one_view_batches(features, training, train), ceil(len(training) / train.batch_size), features.info.dim
+            ),
+            validation_data=as_dataset(
+                all_view_batches(features, validation), ceil(len(validation) / BLOCK), features.info.dim
+            ),
             epochs=train.epochs,
+            shuffle=False,
             class_weight=class_weights(training["target"]) if train.class_weights == "balanced" else None,
             callbacks=[
                 keras.callbacks.EarlyStopping("val_loss", patience=train.patience, restore_best_weights=True),
@@ -101,15 +105,18 @@ def class_weights(target: "pd.Series[int]") -> dict[int, float]:
     from sklearn.utils.class_weight import compute_class_weight
 
     present = np.unique(target)
-    return dict(zip(present.tolist(), compute_class_weight("balanced", classes=present, y=target).tolist(), strict=True))
+    return dict(
+        zip(present.tolist(), compute_class_weight("balanced", classes=present, y=target).tolist(), strict=True)
+    )
 
 
-def as_dataset(batches: Callable[[], Batches], dim: int) -> Any:
-    """Return a tf.data.Dataset that begins `batches` anew for every epoch."""
+def as_dataset(epoch: Callable[[], Batches], batches: int, dim: int) -> Any:
+    """Return a tf.data.Dataset of the `batches` batches of an epoch; each pass over it begins a new epoch."""
     import tensorflow as tf
 
     signature = (tf.TensorSpec((None, None, dim), tf.float32), tf.TensorSpec((None,), tf.int32))
-    return tf.data.Dataset.from_generator(batches, output_signature=signature).prefetch(2)
+    dataset = tf.data.Dataset.from_generator(epoch, output_signature=signature)
+    return dataset.apply(tf.data.experimental.assert_cardinality(batches)).prefetch(2)
 
 
 def one_view_batches(features: FeatureReader, training: pd.DataFrame, train: Train) -> Callable[[], Batches]:

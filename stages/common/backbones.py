@@ -44,7 +44,7 @@ def available_backbones(keras: Any) -> list[str]:
 
 
 def build_backbone(keras: Any, name: str, weights: str | None, image_size: int) -> Any:
-    """Return a frozen keras.Model from RGB images (batch, image_size, image_size, 3), 0 to 255, to (batch, dim) features.
+    """Return a frozen keras.Model: RGB images (batch, image_size, image_size, 3), 0 to 255, to features (batch, dim).
 
     Args:
         keras: the module, started.
@@ -58,7 +58,8 @@ def build_backbone(keras: Any, name: str, weights: str | None, image_size: int) 
     """
     if name not in available_backbones(keras):
         raise BackboneError(
-            f"backbone.name = {name!r} is not in keras.applications: allowed is " + ", ".join(available_backbones(keras))
+            f"backbone.name = {name!r} is not in keras.applications: allowed is "
+            + ", ".join(available_backbones(keras))
         )
     function = getattr(keras.applications, name)
     try:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from stages.common.backbones import BACKBONE, BackboneInfo
 from stages.common.errors import DataError
 from stages.common.params import Augmentation
 
@@ -64,3 +65,9 @@ def load_head(keras: Any, head: Path = HEAD, info: Path = HEAD_INFO) -> tuple[An
         )
     except (OSError, ValueError) as error:
         raise DataError(f"no trained head can be read from {head} and {info} ({error}): run dvc repro train") from None
+
+
+def require_same_backbone(head: HeadInfo, backbone: BackboneInfo) -> None:
+    """Raise a DataError if the head was trained on the features of another backbone."""
+    if head.backbone != backbone.fingerprint:
+        raise DataError(f"{HEAD} was trained on another backbone than {BACKBONE} holds: run dvc repro")

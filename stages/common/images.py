@@ -57,4 +57,4 @@ def decode(content: bytes, path: Path) -> NDArray[np.uint8]:
         raise DataError(f"{path}: {error.err or error}") from None
     if pixels is None:
         raise DataError(f"{path}: not an image that can be decoded")
-    return pixels
+    return np.asarray(pixels, np.uint8)

@@ -13,7 +13,7 @@ def start_keras(seed: int) -> ModuleType:
     The import takes seconds, and a GPU's memory: call it only where the work needs TensorFlow.
     """
     os.environ["KERAS_BACKEND"] = "tensorflow"
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # an error that matters comes as an exception
     with _silent_stderr():
         import keras
         import tensorflow as tf

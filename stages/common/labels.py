@@ -47,7 +47,9 @@ def read_labels(path: Path) -> pd.DataFrame:
     pattern = r"(?i)\.(?:" + "|".join(suffix[1:] for suffix in SUFFIXES) + ")$"
     labels["image_id"] = labels["image_id"].str.strip().str.replace(pattern, "", regex=True)
     labels["label"] = labels["label"].str.strip().str.lower()
-    labels["lesion_id"] = labels["lesion_id"].str.strip().mask(labels["lesion_id"].str.strip() == "", labels["image_id"])
+    labels["lesion_id"] = (
+        labels["lesion_id"].str.strip().mask(labels["lesion_id"].str.strip() == "", labels["image_id"])
+    )
     return labels
 
 

@@ -80,7 +80,7 @@ class ViewStore:
         """Fill an (images, dim) matrix with all features, chunk by chunk."""
         places = pd.DataFrame.from_dict(self._found, orient="index", columns=["path", "row"])
         for path, group in places.groupby("path"):
-            with np.load(path, allow_pickle=False) as chunk:
+            with np.load(str(path), allow_pickle=False) as chunk:
                 matrix[group.index.to_numpy()] = chunk["features"][group["row"].to_numpy()]
 
 

@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from stages.common.errors import DataError
@@ -21,7 +22,7 @@ FLOAT_FORMAT = "%.9g"
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Return a table that an earlier stage wrote; text columns are str and never NA.
+    """Return a table that an earlier stage wrote; text columns are str and never NA, probabilities float32.
 
     Raises:
         DataError: the file is missing or no CSV.
@@ -29,7 +30,7 @@ def read_table(path: Path) -> pd.DataFrame:
     numbers = {"age": float, "width": int, "height": int}
     try:
         columns = pd.read_csv(path, nrows=0).columns
-        types = {c: float if c.startswith("p_") else numbers.get(c, str) for c in columns}
+        types = {c: np.float32 if c.startswith("p_") else numbers.get(c, str) for c in columns}
         # an empty field is text, but an unknown age is a number that is missing
         return pd.read_csv(path, dtype=types, keep_default_na=False, na_values={"age": [""]})
     except FileNotFoundError:

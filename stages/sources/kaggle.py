@@ -25,7 +25,6 @@ METADATA = "HAM10000_metadata.csv"
 
 # Tschandl, Rosendahl, Kittler: The HAM10000 dataset (2018), doi:10.1038/sdata.2018.161
 IMAGES, CLASSES = 10_015, 7
-
 # The client shows 5.20 GiB to download; nearly half of it is the second copy of the images, which is not extracted.
 ARCHIVE_BYTES = 5_600_000_000
 EXTRACTED_BYTES = 2_900_000_000
@@ -34,13 +33,13 @@ SILENCE_SECONDS = 120
 
 OTHER_SOURCES = "or use data.source=directory with data.directory, or data.source=sample"
 KEEPS = "what has been downloaded is kept"
-# What zipfile raises when bytes are not what they were.
 COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
+DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)  # what zipfile raises for wrong bytes
 ANSWERS = {
     403: f"this account may not have the dataset; sign in at {PAGE}, accept what is asked there, then run again",
     404: f"the dataset is not there; see {PAGE}, {OTHER_SOURCES}",
-    429: f"too many requests; wait some minutes, then run again: {KEEPS}",
+    429: f"too many requests; wait some minutes, then run again, {KEEPS}",
+    500: f"it is out of order; run again later, {KEEPS}",
 }
 
 
@@ -89,24 +88,30 @@ def _download(archive: Path) -> None:
     try:
         # The client prints a page of help and signed addresses; its progress bar goes to stderr.
         with contextlib.redirect_stdout(io.StringIO()):
-            import kaggle
-
-            kaggle.api.authenticate()  # the import has tried, and hides why it failed
-            kaggle.api.dataset_download_files(DATASET, path=str(archive.parent), quiet=not sys.stderr.isatty())
-    except SystemExit:
-        raise SourceError(_how_to_sign_in("no Kaggle credentials found")) from None
+            api = _sign_in()
+            api.dataset_download_files(DATASET, path=str(archive.parent), quiet=not sys.stderr.isatty())
     except requests.HTTPError as error:
         raise SourceError(_explain(getattr(error.response, "status_code", 0))) from None
     except requests.RequestException as error:
-        raise SourceError(
-            f"the connection to Kaggle failed ({type(error).__name__}): check the network, then run again: {KEEPS}"
-        ) from None
+        problem = f"no connection to Kaggle ({type(error).__name__}): check the network, then run again, {KEEPS}"
+        raise SourceError(problem) from None
     except OSError as error:
         raise SourceError(f"cannot write to {archive.parent} or read ~/.kaggle: {error.strerror}; {KEEPS}") from None
     except ValueError:
-        # The client has written an answer of the wrong size, maybe a page of error: never resume from that.
+        # The client stored an answer of the wrong size, maybe an error page, and would resume from it.
         archive.unlink(missing_ok=True)
         raise SourceError("Kaggle sent something else than the archive; it has been deleted: run again") from None
+
+
+def _sign_in() -> Any:
+    """Return the client, which signs in when it is imported, but hides why it could not."""
+    try:
+        import kaggle
+
+        kaggle.api.authenticate()
+    except (SystemExit, ValueError):  # ValueError: a token that no HTTP header can carry
+        raise SourceError(_how_to_sign_in("no usable Kaggle credentials found")) from None
+    return kaggle.api
 
 
 def _limit_silence() -> None:
@@ -124,9 +129,7 @@ def _explain(status: int) -> str:
     """Say what an HTTP status means here and what to do."""
     if status == 401:
         return _how_to_sign_in("Kaggle does not accept the credentials (status 401)")
-    if status >= 500:
-        return f"Kaggle is out of order (status {status}): run again later, {KEEPS}"
-    return f"Kaggle answered with status {status}: {ANSWERS.get(status, f'see {PAGE}, {OTHER_SOURCES}')}"
+    return f"Kaggle answered with status {status}: {ANSWERS.get(min(status, 500), f'see {PAGE}, {OTHER_SOURCES}')}"
 
 
 def _how_to_sign_in(problem: str) -> str:
@@ -167,10 +170,9 @@ def _choose(bundle: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
         name = PurePosixPath(member.filename).name
         if not re.fullmatch(rf"ISIC_[0-9]+\.jpg|{re.escape(METADATA)}", name):
             continue
+        # Here zipfile would raise an OSError, as a full disk does.
         if not 0 <= member.header_offset < bundle.start_dir or member.compress_type not in COMPRESSIONS:
-            raise zipfile.BadZipFile(
-                f"{name} cannot be read"
-            )  # zipfile itself would raise an OSError, as a full disk does
+            raise zipfile.BadZipFile(f"no data for {name}")
         if member.file_size > LARGEST_MEMBER_BYTES:
             raise _refusal(bundle, f"{name} has {member.file_size / 1e6:.0f} MB")
         twin = chosen.setdefault(name, member)
@@ -181,12 +183,10 @@ def _choose(bundle: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
 
 def _check(bundle: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo]) -> None:
     """Raise a SourceError unless the members are the dataset: each image labelled, each label with its image."""
-    if METADATA not in members:
-        raise _refusal(bundle, f"it holds no {METADATA}")
     try:
         table = pd.read_csv(io.BytesIO(bundle.read(members[METADATA])), usecols=["image_id", "dx"], dtype=str)
-    except ValueError as error:
-        raise _refusal(bundle, f"{METADATA} cannot be read ({error})") from None
+    except (KeyError, ValueError) as error:
+        raise _refusal(bundle, f"{METADATA} is missing or no such table ({error})") from None
     images = {PurePosixPath(name).stem for name in members if name != METADATA}
     labelled, classes = set(table["image_id"]), table["dx"].nunique(dropna=False)
     if images != labelled or (len(table), len(images), classes) != (IMAGES, IMAGES, CLASSES):

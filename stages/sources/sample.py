@@ -168,13 +168,15 @@ def draw_skin(rng: Generator, melanin: float, blood: float) -> Field:
 
 def draw_light(rng: Generator) -> Field:
     """Return the light of one photograph, (HEIGHT, WIDTH, 3) float32: exposure, white balance, fall-off, lens tube."""
-    x, y = (np.linspace(-n / WIDTH, n / WIDTH, n, dtype=np.float32) + rng.normal(0, 0.04) for n in (WIDTH, HEIGHT))
+    size = WIDTH, HEIGHT
+    x, y = (np.linspace(-n / WIDTH, n / WIDTH, n // 2, dtype=np.float32) + rng.normal(0, 0.04) for n in size)
     distance = np.hypot(x, y[:, None])
     field = 1 - rng.uniform(0.03, 0.25) * distance**2
     if rng.random() < 0.2:
         tube = rng.uniform(0.93, 1.12)
         field *= 1 - step(distance, tube - 0.03, tube + 0.03)
-    return cv2.transform(field, rng.uniform(0.9, 1.1) * rng.lognormal(0, (0.04, 0.05, 0.07))[:, None])
+    balance = rng.uniform(0.9, 1.1) * rng.lognormal(0, (0.04, 0.05, 0.07))
+    return cv2.resize(cv2.merge([field * float(gain) for gain in balance]), size)
 
 
 def draw_hairs(rng: Generator, count: int) -> Field:
@@ -197,7 +199,7 @@ def draw_bubbles(rng: Generator) -> Field:
 
 def cover(image: Field, mask: Field, colour: NDArray[np.float64]) -> Field:
     """Return the image with `colour`, RGB in 0..1, laid over it as far as the (HEIGHT, WIDTH) mask, 0..1, says."""
-    return image * cv2.merge([1 - mask] * 3) + cv2.transform(mask, colour[:, None])
+    return image * cv2.merge([1 - mask] * 3) + cv2.merge([mask * float(part) for part in colour])
 
 
 def curve(
@@ -248,7 +250,9 @@ def cells(rng: Generator, side: int, spacing: float, keep: float = 1) -> Field:
 def rays(rng: Generator, side: int) -> Field:
     """Return noise stretched along the radius, about unit variance: (side, side)."""
     polar = noise(rng, (256, 16), 4, 1)
-    return cv2.warpPolar(polar, (side, side), (side / 2, side / 2), side * 0.75, cv2.WARP_INVERSE_MAP)
+    # Without WARP_FILL_OUTLIERS, points that OpenCV finds outside `polar` would hold whatever was in memory before.
+    flags = cv2.WARP_INVERSE_MAP | cv2.WARP_FILL_OUTLIERS | cv2.INTER_LINEAR
+    return cv2.warpPolar(polar, (side, side), (side / 2, side / 2), side, flags)
 
 
 def vessels(rng: Generator, side: int, trunks: int) -> Field:
@@ -269,9 +273,9 @@ def vessels(rng: Generator, side: int, trunks: int) -> Field:
 def depth_map(rng: Generator, side: int, irregularity: float) -> Field:
     """Return how deep inside the lesion each point lies: 1 at its centre, 0 on its border, below 0 outside."""
     x = np.linspace(-CANVAS, CANVAS, side, dtype=np.float32)
-    stretch = rng.uniform(0.8, 1.2)
+    stretch = rng.uniform(0.85, 1.18)
     distance = np.hypot(x * stretch, x[:, None] / stretch)
-    return 1 - distance + irregularity * noise(rng, (side, side), side / 3, 4) - 2 * np.maximum(distance - 1, 0)
+    return 1 - distance + irregularity * noise(rng, (side, side), side / 3, 4) - 3 * np.maximum(distance - 1, 0)
 
 
 def tint(melanin: Field, blood: Field, keratin: Field, blue_grey: Field, white: Field) -> Filter:
@@ -390,8 +394,8 @@ def paint_vasc(rng: Generator, side: int) -> Filter:
     shape = side, side
     depth = depth_map(rng, side, 0.08)
     distance = cells(rng, side, rng.uniform(18, 36)) + 0.08 * noise(rng, shape, 20, 3)
-    size = rng.uniform(0.4, 0.6)
-    lacunae = (1 - step(distance, size - 0.1, size + 0.1)) * step(depth, -0.05, 0.05)
+    wall = rng.uniform(0.4, 0.6)
+    lacunae = (1 - step(distance, wall - 0.1, wall + 0.1)) * step(depth, -0.05, 0.05)
     body = np.maximum(step(depth, 0, 0.1), lacunae)
     blue = max(rng.uniform(-0.5, 0.9), 0)
     return tint(

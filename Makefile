@@ -1,0 +1,52 @@
+# The commands of this project; each makes the environment first where it is missing.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# DVC runs `python -m stages.NAME`: it must find the environment's Python.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help demo repro test lint format requirements clean
+
+help:
+	@echo "make demo   try the whole pipeline on drawn images: no account, no data, two minutes"
+	@echo "make repro  the real thing: download HAM10000 from Kaggle, train, evaluate (dvc repro)"
+	@echo "make test   run the tests"
+	@echo "make lint   check style and types"
+
+# uv installs several times faster than pip; both stay inside the environment.
+$(BIN)/.installed: requirements.txt
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 to 3.13 is needed, this is " + sys.version) if not (3, 11) <= sys.version_info < (3, 14) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.txt
+	@touch $@
+
+$(BIN)/.installed-dev: requirements-dev.txt $(BIN)/.installed
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements-dev.txt
+	@touch $@
+
+demo: $(BIN)/.installed
+	@python -m tools.demo
+
+repro: $(BIN)/.installed
+	dvc repro
+
+test: $(BIN)/.installed-dev
+	python -m pytest
+
+lint: $(BIN)/.installed-dev
+	ruff check
+	ruff format --check
+	mypy
+
+format: $(BIN)/.installed-dev
+	ruff check --fix
+	ruff format
+
+# Pin anew what requirements.in and requirements-dev.in choose.
+requirements: $(BIN)/.installed
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --custom-compile-command "make requirements" --upgrade requirements.in -o requirements.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --custom-compile-command "make requirements" --upgrade requirements-dev.in -o requirements-dev.txt
+
+clean:
+	rm -rf $(VENV) .demo
