@@ -32,7 +32,7 @@ def main() -> None:
 
 def join(keras: Any, backbone: Any, head: Any) -> Any:
     """Return a keras.Model from images to probabilities."""
-    return keras.Model(backbone.inputs, head(backbone.outputs[0]), name="classifier")
+    return keras.Model(backbone.inputs[0], head(backbone.outputs[0]), name="classifier")
 
 
 if __name__ == "__main__":

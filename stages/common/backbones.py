@@ -72,7 +72,8 @@ def build_backbone(keras: Any, name: str, weights: str | None, image_size: int) 
     preprocessing = keras.layers.Conv2D(3, 1, name="preprocessing")
     features = keras.layers.GlobalAveragePooling2D(name="pooling")(network(preprocessing(inputs), training=False))
     preprocessing.set_weights([kernel[None, None], bias])
-    model = keras.Model(inputs, features, name="backbone")
+    # a list, because OpenVINO's converter calls the model with one
+    model = keras.Model([inputs], features, name="backbone")
     model.trainable = False
     return model
 
