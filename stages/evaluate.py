@@ -137,14 +137,14 @@ def draw_confusion_matrix(predictions: pd.DataFrame, title: str, path: Path) -> 
     size = 2.5 + 0.75 * len(classes)
     figure, axes = plt.subplots(figsize=(size + 1, size), layout="constrained")
     display = ConfusionMatrixDisplay(percentages, display_labels=classes)
-    display.plot(ax=axes, cmap="Blues", im_kw={"vmin": 0, "vmax": 100}, include_values=True)
+    display.plot(ax=axes, cmap="Blues", im_kw={"vmin": 0, "vmax": 100}, colorbar=False)
     for text, count, percentage in zip(display.text_.flat, counts.flat, percentages.flat, strict=True):
         text.set_text(f"{count}\n{percentage:.0f} %")
-    display.im_.colorbar.set_label("% of the actual class")
+    figure.colorbar(display.im_, ax=axes, shrink=0.8, label="% of the actual class")
     axes.set(title=f"Confusion matrix, {len(predictions)} {title}", xlabel="predicted class", ylabel="actual class")
     with replacing(path) as partial:
         # without the software version the same numbers give the same bytes
-        figure.savefig(partial, dpi=150, metadata={"Software": None})
+        figure.savefig(partial, dpi=110, metadata={"Software": None})
     plt.close(figure)
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from stages.common.errors import run
 from stages.common.features import FeatureReader
 from stages.common.files import replacing
-from stages.common.heads import HEAD, HEAD_INFO, HeadInfo, average_views, build_head
+from stages.common.heads import HEAD, HEAD_INFO, HeadInfo, average_views, build_head, predict_probabilities
 from stages.common.keras_runtime import start_keras
 from stages.common.params import Train, load_params
 from stages.common.tables import MANIFEST, PREDICTIONS, PREDICTIONS_TTA, SPLIT, read_table, write_table
@@ -39,7 +39,7 @@ def main() -> None:
     epochs = fit(keras, average_views(keras, head), features, part["train"], part["validation"], train)
 
     held_out = images[images["part"] != "train"]
-    probabilities = predict(head, features, held_out["row"].to_numpy())
+    probabilities = predict(keras, head, features, held_out["row"].to_numpy())
     info = HeadInfo(classes=classes, backbone=features.info.backbone, augmentation=features.info.augmentation)
     with replacing(HEAD) as path:
         head.save(path)
@@ -155,12 +155,12 @@ def all_view_batches(features: FeatureReader, validation: pd.DataFrame) -> Calla
     return epoch
 
 
-def predict(head: Any, features: FeatureReader, rows: NDArray[np.intp]) -> NDArray[np.float32]:
+def predict(keras: Any, head: Any, features: FeatureReader, rows: NDArray[np.intp]) -> NDArray[np.float32]:
     """Return class probabilities, (len(rows), views, classes), of all views of some images."""
     blocks = []
     for start in range(0, len(rows), BLOCK):
         views = features.all_views(rows[start : start + BLOCK])
-        flat = np.asarray(head.predict_on_batch(views.reshape(-1, views.shape[-1])))
+        flat = predict_probabilities(keras, head, views.reshape(-1, views.shape[-1]))
         blocks.append(flat.reshape(*views.shape[:2], -1))
     return np.concatenate(blocks)
 

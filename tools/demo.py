@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -16,6 +17,7 @@ from stages.common.errors import PipelineError, run
 
 PROJECT = Path(__file__).resolve().parents[1]
 WORKSPACE = PROJECT / ".demo"
+PIPELINE = ["stages", "tools", "dvc.yaml", ".dvc/config", ".dvc/.gitignore", ".dvc/plots", ".dvcignore", ".gitignore"]
 PARAMS = {
     "data": {"source": "sample", "sample_images": 200},
     "backbone": {"weights": "random", "image_size": 96},
@@ -24,7 +26,9 @@ PARAMS = {
 
 
 def main() -> None:
-    make_workspace()
+    shutil.rmtree(WORKSPACE, ignore_errors=True)
+    make_workspace(WORKSPACE, PARAMS)
+    (WORKSPACE / ".dvc/config.local").write_text("[core]\n    no_scm = true\n", encoding="utf-8")  # Git is not needed
     print(f"Running dvc repro in {WORKSPACE}: drawn images, InceptionResNetV2 with random weights ...", flush=True)
     result = subprocess.run([sys.executable, "-m", "dvc", "repro"], cwd=WORKSPACE, env=environment(), check=False)
     if result.returncode:
@@ -37,19 +41,19 @@ def main() -> None:
     )
 
 
-def make_workspace() -> None:
-    """Make a scratch copy of the pipeline with the demo's params, no Git needed."""
-    shutil.rmtree(WORKSPACE, ignore_errors=True)
-    (WORKSPACE / ".dvc").mkdir(parents=True)
-    shutil.copytree(PROJECT / "stages", WORKSPACE / "stages", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(PROJECT / "dvc.yaml", WORKSPACE)
-    shutil.copy(PROJECT / ".dvc/config", WORKSPACE / ".dvc")
-    shutil.copytree(PROJECT / ".dvc/plots", WORKSPACE / ".dvc/plots")
-    (WORKSPACE / ".dvc/config.local").write_text("[core]\n    no_scm = true\n", encoding="utf-8")
+def make_workspace(folder: Path, changes: dict[str, dict[str, Any]]) -> None:
+    """Copy the pipeline, without data and results, into a new folder, and change some of its params."""
+    for name in PIPELINE:
+        source, target = PROJECT / name, folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, target)
     params = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
-    for section, values in PARAMS.items():
+    for section, values in changes.items():
         params[section].update(values)
-    (WORKSPACE / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
 
 
 def environment() -> dict[str, str]:

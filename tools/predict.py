@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from stages.common.backbones import read_backbone_info
 from stages.common.engines import Engine, EngineName, choose_engine, load_engine
 from stages.common.errors import DataError, PipelineError, run
-from stages.common.heads import HeadInfo, load_head, require_same_backbone
+from stages.common.heads import HeadInfo, load_head, predict_probabilities, require_same_backbone
 from stages.common.images import SUFFIXES, read_image
 from stages.common.tables import write_table
 from stages.common.views import draw_warp, render_views
@@ -37,14 +37,15 @@ def main() -> None:
     files = find_images(arguments.paths)
     backbone = read_backbone_info()
     engine_name = choose_engine("auto")
-    head, info = load_head(start_keras_for(engine_name))
+    keras = start_keras_for(engine_name)
+    head, info = load_head(keras)
     require_same_backbone(info, backbone)
     engine = load_engine(engine_name)
     tables = []
     for start in range(0, len(files), BLOCK):
         images = read_views(files[start : start + BLOCK], info, backbone.image_size, tta=arguments.tta)
         if images:
-            tables.append(predict(engine, head, info.classes, images))
+            tables.append(predict(engine, keras, head, info.classes, images))
             if arguments.csv is None:
                 print(tables[-1].to_string(index=False, header=len(tables) == 1, float_format="%.4f"), flush=True)
     if tables and arguments.csv is not None:
@@ -98,7 +99,9 @@ def read_views(files: list[Path], info: HeadInfo, size: int, tta: bool) -> dict[
     return images
 
 
-def predict(engine: Engine, head: Any, classes: list[str], images: dict[Path, NDArray[np.uint8]]) -> pd.DataFrame:
+def predict(
+    engine: Engine, keras: Any, head: Any, classes: list[str], images: dict[Path, NDArray[np.uint8]]
+) -> pd.DataFrame:
     """Return `image, predicted, p_<class>...`, the mean over the views of each image."""
 
     def views() -> Iterator[NDArray[np.uint8]]:
@@ -106,7 +109,8 @@ def predict(engine: Engine, head: Any, classes: list[str], images: dict[Path, ND
             yield from image
 
     features = engine.run(views(), sum(map(len, images.values())))
-    probabilities = np.asarray(head.predict_on_batch(features)).reshape(len(images), -1, len(classes)).mean(axis=1)
+    flat = predict_probabilities(keras, head, features)
+    probabilities = flat.reshape(len(images), -1, len(classes)).mean(axis=1)
     table = pd.DataFrame(probabilities, columns=[f"p_{name}" for name in classes])
     table.insert(0, "image", [str(file) for file in images])
     table.insert(1, "predicted", np.array(classes)[probabilities.argmax(axis=1)])

@@ -67,6 +67,14 @@ def load_head(keras: Any, head: Path = HEAD, info: Path = HEAD_INFO) -> tuple[An
         raise DataError(f"no trained head can be read from {head} and {info} ({error}): run dvc repro train") from None
 
 
+def predict_probabilities(keras: Any, head: Any, features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return class probabilities, (n, classes), for features, (n, dim).
+
+    The model is called, not `predict`ed: on the OpenVINO backend that is what computes in full float32.
+    """
+    return np.asarray(keras.ops.convert_to_numpy(head(features, training=False)))
+
+
 def require_same_backbone(head: HeadInfo, backbone: BackboneInfo) -> None:
     """Raise a DataError if the head was trained on the features of another backbone."""
     if head.backbone != backbone.fingerprint:

@@ -23,9 +23,8 @@ ARCHIVE = "skin-cancer-mnist-ham10000.zip"
 MARKER = f"{ARCHIVE}.kaggle-partial"  # the client keeps it beside an archive it has not finished
 METADATA = "HAM10000_metadata.csv"
 
-# Tschandl, Rosendahl, Kittler: The HAM10000 dataset (2018), doi:10.1038/sdata.2018.161
-IMAGES, CLASSES = 10_015, 7
-# The client shows 5.20 GiB to download; nearly half of it is the second copy of the images, which is not extracted.
+IMAGES, CLASSES = 10_015, 7  # Tschandl, Rosendahl, Kittler 2018, doi:10.1038/sdata.2018.161
+# The client shows 5.20 GiB (5.58 GB) to download; half of it is the second copy of the images, not extracted.
 ARCHIVE_BYTES = 5_600_000_000
 EXTRACTED_BYTES = 2_900_000_000
 LARGEST_MEMBER_BYTES = 50_000_000  # a photograph of the dataset has about 300 kB
@@ -33,7 +32,6 @@ SILENCE_SECONDS = 120
 
 OTHER_SOURCES = "or use data.source=directory with data.directory, or data.source=sample"
 KEEPS = "what has been downloaded is kept"
-COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)  # what zipfile raises for wrong bytes
 ANSWERS = {
     403: f"this account may not have the dataset; sign in at {PAGE}, accept what is asked there, then run again",
@@ -50,8 +48,8 @@ def fetch(data: Data, destination: Path, work: Path) -> None:
     archive is used without asking Kaggle; it is removed at the end unless `data.keep_archive`.
 
     Raises:
-        SourceError: no room, no credentials, no connection, Kaggle refuses, or the archive is damaged (it is then
-            deleted) or holds anything but the 10,015 labelled images of 7 classes.
+        SourceError: no room, credentials or connection; Kaggle refuses; the archive is damaged (it is then deleted)
+            or is anything else than the 10,015 labelled images of 7 classes.
     """
     archive = work / ARCHIVE
     try:
@@ -88,23 +86,23 @@ def _download(archive: Path) -> None:
     try:
         # The client prints a page of help and signed addresses; its progress bar goes to stderr.
         with contextlib.redirect_stdout(io.StringIO()):
-            api = _sign_in()
-            api.dataset_download_files(DATASET, path=str(archive.parent), quiet=not sys.stderr.isatty())
+            _sign_in().dataset_download_files(DATASET, path=str(archive.parent), quiet=not sys.stderr.isatty())
     except requests.HTTPError as error:
         raise SourceError(_explain(getattr(error.response, "status_code", 0))) from None
     except requests.RequestException as error:
         problem = f"no connection to Kaggle ({type(error).__name__}): check the network, then run again, {KEEPS}"
         raise SourceError(problem) from None
     except OSError as error:
-        raise SourceError(f"cannot write to {archive.parent} or read ~/.kaggle: {error.strerror}; {KEEPS}") from None
+        problem = f"cannot write to {archive.parent} or read ~/.kaggle: {error.strerror}"
+        raise SourceError(f"{problem}; mend this and run again, {KEEPS}") from None
     except ValueError:
-        # The client stored an answer of the wrong size, maybe an error page, and would resume from it.
+        # The client has stored an answer of the wrong size, such as an error page, and would resume from it.
         archive.unlink(missing_ok=True)
         raise SourceError("Kaggle sent something else than the archive; it has been deleted: run again") from None
 
 
 def _sign_in() -> Any:
-    """Return the client, which signs in when it is imported, but hides why it could not."""
+    """Return the client, signed in; its import tries that too, but hides why it could not."""
     try:
         import kaggle
 
@@ -138,7 +136,6 @@ def _how_to_sign_in(problem: str) -> str:
 
     token, place = get_access_token_from_env()
     if token:
-        place = "~/.kaggle/access_token" if place == "access_token" else place
         problem = f"Kaggle does not accept the token in {place} (mistyped, expired or revoked)"
     return (
         f"{problem}: make a token at https://www.kaggle.com/settings/api and set KAGGLE_API_TOKEN to it or save it as "
@@ -170,8 +167,8 @@ def _choose(bundle: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
         name = PurePosixPath(member.filename).name
         if not re.fullmatch(rf"ISIC_[0-9]+\.jpg|{re.escape(METADATA)}", name):
             continue
-        # Here zipfile would raise an OSError, as a full disk does.
-        if not 0 <= member.header_offset < bundle.start_dir or member.compress_type not in COMPRESSIONS:
+        # Bad offsets and bad BZIP2 or LZMA data would raise an OSError, as a full disk does; the dataset has neither.
+        if not 0 <= member.header_offset < bundle.start_dir or member.compress_type > zipfile.ZIP_DEFLATED:
             raise zipfile.BadZipFile(f"no data for {name}")
         if member.file_size > LARGEST_MEMBER_BYTES:
             raise _refusal(bundle, f"{name} has {member.file_size / 1e6:.0f} MB")

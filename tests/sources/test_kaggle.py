@@ -49,7 +49,6 @@ source.SILENCE_SECONDS = settings["silence_seconds"]
 run(lambda: source.fetch(Data(**settings["data"]), Path(settings["destination"]), Path(settings["work"])))
 """
 
-
 DATA = {
     "source": "kaggle",
     "keep_archive": False,
@@ -108,6 +107,7 @@ class Machine:
 
     def __init__(self, folder: Path, server: KaggleServer) -> None:
         self.server = server
+        self.endpoint = server.endpoint
         self.home = folder / "home"
         self.work = folder / "data" / "kaggle"
         self.destination = folder / "data" / "raw.new"
@@ -131,7 +131,7 @@ class Machine:
         shutil.rmtree(self.destination, ignore_errors=True)
         self.destination.mkdir(parents=True)
         settings = {
-            "endpoint": self.server.endpoint,
+            "endpoint": self.endpoint,
             "data": DATA | {"keep_archive": self.keep_archive},
             "images": self.images,
             "destination": str(self.destination),
@@ -175,6 +175,10 @@ def wait_until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def fetch_here(machine: Machine) -> None:
+    source.fetch(Data.model_validate(DATA), machine.destination, machine.work)
 
 
 def test_each_image_comes_once_with_the_labels_and_nothing_else(machine: Machine, tmp_path: Path) -> None:
@@ -256,7 +260,7 @@ def test_a_refusal_ends_at_once_with_its_status_and_what_to_do(machine: Machine,
 
 
 def test_without_a_connection_one_line_says_so(machine: Machine) -> None:
-    machine.server.server_close()
+    machine.endpoint = "http://localhost:1"  # where nobody listens
     assert "no connection to Kaggle (ConnectionError): check the network" in machine.refusal()
 
 
@@ -279,7 +283,7 @@ def test_a_killed_download_is_resumed_by_the_next_run(machine: Machine, archive:
     size = archive.stat().st_size
     machine.server.stall_after = size // 2
     process = machine.start()
-    wait_until(lambda: machine.archive.exists() and machine.archive.stat().st_size >= CHUNK_BYTES)
+    wait_until(lambda: machine.server.bytes_sent == size // 2 and machine.archive.stat().st_size >= CHUNK_BYTES)
     process.kill()
     process.communicate()
     written = machine.archive.stat().st_size
@@ -313,13 +317,11 @@ def test_a_kept_archive_is_used_again_without_network_and_credentials(machine: M
     assert machine.archive.exists()
 
 
-def test_too_little_room_is_refused_before_any_request(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_too_little_room_is_refused_before_any_request(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     # A full disk cannot be had without rights to mount one.
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**12, 10**12, 8_400_000_000))
     with pytest.raises(SourceError, match=r"needs 8\.5 GB .* and 8\.4 GB are free") as refusal:
-        source.fetch(Data.model_validate(DATA), tmp_path / "raw", machine.work)
+        fetch_here(machine)
     assert str(machine.work) in str(refusal.value)
     assert machine.server.requests == []
 
@@ -330,13 +332,13 @@ def test_what_is_already_there_needs_no_room(machine: Machine, monkeypatch: pyte
         partial.truncate(source.ARCHIVE_BYTES)  # sparse
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**12, 10**12, 2_800_000_000))
     with pytest.raises(SourceError, match=r"needs 2\.9 GB"):
-        source.fetch(Data.model_validate(DATA), machine.destination, machine.work)
+        fetch_here(machine)
 
 
 def test_a_folder_that_cannot_be_written_is_named(machine: Machine) -> None:
     machine.work.parent.write_text("a file in the way")
     with pytest.raises(SourceError, match=f"cannot write {machine.work}"):
-        extract(machine)
+        fetch_here(machine)
 
 
 @pytest.mark.parametrize("damage", ["a web page", "a flipped bit"])
@@ -356,8 +358,8 @@ def test_a_damaged_archive_is_deleted_and_fetched_anew_by_the_next_run(
 
 
 @pytest.fixture
-def disk(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    """A machine that has an archive already, so that the client is not needed, nor a process to contain it."""
+def stocked(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """A machine whose archive is there already, so that neither the client is needed nor a process to contain it."""
     for name in ("ARCHIVE_BYTES", "EXTRACTED_BYTES"):
         monkeypatch.setattr(source, name, 0)
     monkeypatch.setattr(source, "IMAGES", SMALL)
@@ -366,22 +368,18 @@ def disk(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Machine:
     return machine
 
 
-def extract(machine: Machine) -> None:
-    source.fetch(Data.model_validate(DATA), machine.destination, machine.work)
-
-
-def test_missing_images_are_refused_and_named(disk: Machine) -> None:
-    build_archive(disk.archive, leave_out=3)
+def test_missing_images_are_refused_and_named(stocked: Machine) -> None:
+    build_archive(stocked.archive, leave_out=3)
     found = f"found {SMALL - 3} images and {SMALL} labels of 7 classes, 3 labels without image"
     with pytest.raises(SourceError, match=f"{found}.*{', '.join(IMAGE_IDS[:3])}"):
-        extract(disk)
-    assert list(disk.destination.iterdir()) == []
+        fetch_here(stocked)
+    assert list(stocked.destination.iterdir()) == []
 
 
-def test_a_missing_class_is_refused(disk: Machine) -> None:
-    build_archive(disk.archive, classes=CLASSES[1:])
+def test_a_missing_class_is_refused(stocked: Machine) -> None:
+    build_archive(stocked.archive, classes=CLASSES[1:])
     with pytest.raises(SourceError, match=f"{SMALL} labels of 6 classes"):
-        extract(disk)
+        fetch_here(stocked)
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
@@ -396,25 +394,25 @@ def test_a_missing_class_is_refused(disk: Machine) -> None:
     ids=["unlabelled", "two images of one name", "two label tables", "giant"],
 )
 def test_unexpected_content_is_refused_and_the_archive_kept(
-    disk: Machine, archive: Path, member: str, content: bytes, reason: str
+    stocked: Machine, archive: Path, member: str, content: bytes, reason: str
 ) -> None:
-    shutil.copy(archive, disk.archive)
-    with zipfile.ZipFile(disk.archive, "a", zipfile.ZIP_DEFLATED) as bundle:
+    shutil.copy(archive, stocked.archive)
+    with zipfile.ZipFile(stocked.archive, "a", zipfile.ZIP_DEFLATED) as bundle:
         bundle.writestr(member, content)
     with pytest.raises(SourceError, match=reason):
-        extract(disk)
-    assert disk.archive.exists()
+        fetch_here(stocked)
+    assert stocked.archive.exists()
 
 
-def test_no_path_in_the_archive_leads_out_of_the_destination(disk: Machine, tmp_path: Path) -> None:
-    build_archive(disk.archive, folders=["../../outside", f"{tmp_path}/outside", *FOLDERS[2:]])
-    with zipfile.ZipFile(disk.archive, "a") as bundle:
+def test_no_path_in_the_archive_leads_out_of_the_destination(stocked: Machine, tmp_path: Path) -> None:
+    build_archive(stocked.archive, folders=["../../outside", f"{tmp_path}/outside", *FOLDERS[2:]])
+    with zipfile.ZipFile(stocked.archive, "a") as bundle:
         bundle.writestr("../../evil.jpg", b"evil")
         bundle.writestr(f"{tmp_path}/evil.jpg", b"evil")
-    extract(disk)
-    disk.assert_complete()
-    assert set(tmp_path.iterdir()) == {disk.home, disk.work.parent}
-    assert set(disk.work.parent.iterdir()) == {disk.work, disk.destination}
+    fetch_here(stocked)
+    stocked.assert_complete()
+    assert set(tmp_path.iterdir()) == {stocked.home, stocked.work.parent}
+    assert set(stocked.work.parent.iterdir()) == {stocked.work, stocked.destination}
 
 
 def test_a_terminal_shows_progress_and_no_secret_though_the_client_is_verbose(machine: Machine) -> None:

@@ -1,0 +1,103 @@
+"""Reading data/features: the right rows of the right views, from disk, and one line about a folder at fault."""
+
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+
+from stages.common.errors import DataError
+from stages.common.features import FeatureReader, view_file
+from tests.feature_folder import write_feature_folder
+
+IMAGES, VIEWS, DIM = 6, 3, 4
+
+
+@pytest.fixture
+def features() -> NDArray[np.float32]:
+    return np.random.default_rng(0).random((IMAGES, VIEWS, DIM), np.float32)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, features: NDArray[np.float32]) -> Path:
+    write_feature_folder(tmp_path / "features", features)
+    return tmp_path / "features"
+
+
+def test_rows_are_found_by_image_id_in_any_order(folder: Path) -> None:
+    reader = FeatureReader(folder)
+    assert reader.rows(["image_4", "image_0", "image_4"]).tolist() == [4, 0, 4]
+    assert list(reader.image_ids) == [f"image_{number}" for number in range(IMAGES)]
+
+
+def test_an_image_without_features_is_named(folder: Path) -> None:
+    with pytest.raises(DataError, match="image_9 has no features"):
+        FeatureReader(folder).rows(["image_1", "image_9"])
+
+
+def test_a_view_gives_the_rows_asked_for(folder: Path, features: NDArray[np.float32]) -> None:
+    rows = np.array([5, 0, 5])
+    view = FeatureReader(folder).view(1, rows)
+    assert view.dtype == np.float32
+    assert np.array_equal(view, features[rows, 1])
+
+
+def test_all_views_stand_beside_each_other(folder: Path, features: NDArray[np.float32]) -> None:
+    rows = np.array([3, 2])
+    assert np.array_equal(FeatureReader(folder).all_views(rows), features[rows])
+
+
+def test_each_image_gets_the_view_chosen_for_it(folder: Path, features: NDArray[np.float32]) -> None:
+    rows, views = np.array([0, 5, 1, 1, 3]), np.array([2, 0, 1, 2, 1])
+    assert np.array_equal(FeatureReader(folder).random_views(rows, views), features[rows, views])
+
+
+def test_the_number_of_views_includes_the_image_itself(folder: Path) -> None:
+    assert FeatureReader(folder).info.views == VIEWS
+
+
+def test_opening_a_folder_and_reading_a_row_does_not_load_it(tmp_path: Path) -> None:
+    write_feature_folder(tmp_path / "features", np.ones((2_000, 2, 1_000), np.float32))  # 16 MB
+    tracemalloc.start()
+    try:
+        reader = FeatureReader(tmp_path / "features")
+        assert reader.view(1, np.array([1_999])).sum() == 1_000
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2_000_000
+
+
+@pytest.mark.parametrize("name", ["features.json", "index.csv", "view_000.npy", "view_002.npy"])
+def test_a_missing_file_is_named(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    with pytest.raises(DataError, match=f"features.*{name}"):
+        FeatureReader(folder)
+
+
+def test_a_folder_that_is_missing_says_what_makes_it(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="run dvc repro features"):
+        FeatureReader(tmp_path / "features")
+
+
+@pytest.mark.parametrize("name", ["features.json", "view_001.npy"])
+def test_a_truncated_file_is_noticed(folder: Path, name: str) -> None:
+    content = (folder / name).read_bytes()
+    (folder / name).write_bytes(content[: len(content) // 2])
+    with pytest.raises(DataError, match="cannot be read"):
+        FeatureReader(folder)
+
+
+@pytest.mark.parametrize("shape", [(IMAGES - 1, DIM), (IMAGES, DIM + 1)])
+def test_views_of_different_shapes_are_noticed(folder: Path, shape: tuple[int, int]) -> None:
+    np.save(view_file(folder, 1), np.zeros(shape, np.float32))
+    with pytest.raises(DataError, match="contradict each other"):
+        FeatureReader(folder)
+
+
+def test_an_index_of_other_length_is_noticed(folder: Path) -> None:
+    pd.read_csv(folder / "index.csv").head(2).to_csv(folder / "index.csv", index=False)
+    with pytest.raises(DataError, match="contradict each other"):
+        FeatureReader(folder)

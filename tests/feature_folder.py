@@ -1,0 +1,30 @@
+"""data/features for tests, written from an array as the contract of stages/common/features.py says."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from stages.common.features import FeatureReader, FeaturesInfo, view_file
+from tests.params_file import PARAMS
+
+
+def write_feature_folder(folder: Path, features: NDArray[np.float32]) -> FeatureReader:
+    """Write features, (images, views, dim), of images named image_0 and so on, and return a reader of them."""
+    images, views, dim = features.shape
+    folder.mkdir(parents=True)
+    for view in range(views):
+        np.save(view_file(folder, view), np.ascontiguousarray(features[:, view]))
+    image_ids = [f"image_{number}" for number in range(images)]
+    pd.DataFrame({"image_id": image_ids, "sha256": "0" * 64}).to_csv(folder / "index.csv", index=False)
+    info = FeaturesInfo(
+        backbone="0" * 64,
+        engine="none",
+        augmentation=PARAMS.augmentation,
+        dim=dim,
+        images=images,
+        keys=[f"{view:064d}" for view in range(views)],
+    )
+    (folder / "features.json").write_text(info.model_dump_json(), encoding="utf-8")
+    return FeatureReader(folder)
