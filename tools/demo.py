@@ -18,7 +18,7 @@ from stages.common.errors import PipelineError, run
 PROJECT = Path(__file__).resolve().parents[1]
 WORKSPACE = PROJECT / ".demo"
 PIPELINE = ["stages", "tools", "dvc.yaml", ".dvc/config", ".dvc/.gitignore", ".dvc/plots", ".dvcignore", ".gitignore"]
-PARAMS = {
+PARAMS: dict[str, dict[str, Any]] = {
     "data": {"source": "sample", "sample_images": 200},
     "backbone": {"weights": "random", "image_size": 96},
     "augmentation": {"views": 2},

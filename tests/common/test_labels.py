@@ -121,6 +121,10 @@ def test_an_unknown_age_is_missing_and_a_known_one_a_number(tmp_path: Path) -> N
     assert np.array_equal(labels["age"], [np.nan, np.nan, np.nan, 45, 0], equal_nan=True)
 
 
+def test_ages_are_floats_even_where_all_are_known_and_whole(tmp_path: Path) -> None:
+    assert read(tmp_path, "image_id,dx,age\na,nv,45\nb,nv,50\n")["age"].dtype == float
+
+
 def test_an_age_that_is_no_number_is_refused(tmp_path: Path) -> None:
     assert "age of b is 'forty'" in message(tmp_path, "image_id,dx,age\na,nv,45\nb,nv,forty\n")
 

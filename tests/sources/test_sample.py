@@ -10,6 +10,7 @@ from cv2.typing import MatLike
 
 from stages.common.params import Data
 from stages.sources import sample
+from stages.sources.lesions import draw_lesion
 
 COLUMNS = ["lesion_id", "image_id", "dx", "dx_type", "age", "sex", "localization"]
 DIAGNOSES = {"akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"}
@@ -61,7 +62,7 @@ def test_same_seed_gives_the_same_bytes_on_any_number_of_threads(
 
 
 def test_another_seed_gives_other_images() -> None:
-    assert not np.array_equal(sample.draw_lesion("nv", 0, 1, 1), sample.draw_lesion("nv", 1, 1, 1))
+    assert not np.array_equal(draw_lesion("nv", 0, 1, 1), draw_lesion("nv", 1, 1, 1))
 
 
 def test_no_two_images_are_the_same(raw: Path) -> None:
@@ -71,8 +72,8 @@ def test_no_two_images_are_the_same(raw: Path) -> None:
 
 @pytest.mark.parametrize("dx", sorted(DIAGNOSES))
 def test_another_image_of_a_lesion_leaves_the_first_as_it_is(dx: str) -> None:
-    (alone,) = sample.draw_lesion(dx, 3, 5, 1)
-    first, second = sample.draw_lesion(dx, 3, 5, 2)
+    (alone,) = draw_lesion(dx, 3, 5, 1)
+    first, second = draw_lesion(dx, 3, 5, 2)
     assert np.array_equal(first, alone)
     assert not np.array_equal(first, second)
 
