@@ -1,6 +1,8 @@
 """Make the frozen backbone ready: build it once with its weights, and convert it for the OpenVINO engine."""
 
+import warnings
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from stages.common.backbones import BACKBONE, BackboneInfo, build_backbone, fingerprint
@@ -44,7 +46,10 @@ def find_weights(weights: str) -> str | None:
 def build(keras: Any, backbone: Backbone, weights: str | None) -> Any:
     """Return the model; a BackboneError says what to do where the weights cannot be fetched or do not fit."""
     try:
-        return build_backbone(keras, backbone.name, weights, backbone.image_size)
+        with warnings.catch_warnings():
+            # Keras only warns where a file lacks the weights of some layers, and leaves those at random
+            warnings.filterwarnings("error", "Skipping nested container")
+            return build_backbone(keras, backbone.name, weights, backbone.image_size)
     except BackboneError:
         raise
     except Exception as error:  # Keras raises bare Exception for a failed download, and h5py many kinds of its own
@@ -53,7 +58,8 @@ def build(keras: Any, backbone: Backbone, weights: str | None) -> Any:
                 f"the ImageNet weights of {backbone.name} cannot be fetched: {error}; fetch that file elsewhere and "
                 "set backbone.weights to its path, or set backbone.weights=random to try the pipeline out"
             ) from None
-        raise BackboneError(f"backbone.weights {weights} do not fit {backbone.name}: {error}") from None
+        reason = shorten(str(error), 200, placeholder=" ...")  # Keras goes on to list every layer
+        raise BackboneError(f"backbone.weights {weights} do not fit {backbone.name}: {reason}") from None
 
 
 def convert_to_openvino(model: Any, path: Path) -> None:

@@ -55,6 +55,8 @@ def main() -> None:
         )
     if images.empty:
         raise DataError(f"none of the {len(labels)} labelled images can be used: {rejected['reason'].iloc[0]}")
+    if labels["label"].nunique() < 2:
+        raise DataError(f"all images are {labels['label'].iloc[0]}: a classifier needs two classes or more")
     columns = ["image_id", "path", "label", "lesion_id", "width", "height", "sha256"]
     manifest = labels.merge(images, on="image_id").sort_values("image_id")
     manifest = manifest[columns + [column for column in CLINICAL if column in manifest]]

@@ -79,6 +79,7 @@ def fit(
         optimizer=keras.optimizers.Adam(train.learning_rate),
         loss=keras.losses.SparseCategoricalCrossentropy(),
         metrics=["accuracy"],
+        steps_per_execution=32,  # a step is so small that a call of the compiled function each costs as much again
     )
     with Live(str(LOG), save_dvc_exp=False, dvcyaml=None) as live:
         history = model.fit(

@@ -4,6 +4,7 @@ import hashlib
 import json
 import sys
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -65,7 +66,9 @@ def build_backbone(keras: Any, name: str, weights: str | None, image_size: int) 
     try:
         network = function(include_top=False, weights=weights, input_shape=(image_size, image_size, 3))
     except ValueError as error:
-        raise BackboneError(f"backbone {name} with weights {weights} and image_size {image_size}: {error}") from None
+        raise BackboneError(
+            f"backbone {name} with weights {weights} and image_size {image_size}: {shorten(str(error), 200)}"
+        ) from None
     inputs = keras.Input((image_size, image_size, 3), name="image")
     preprocess = sys.modules[function.__module__].preprocess_input
     kernel, bias = affine_preprocessing(preprocess)
