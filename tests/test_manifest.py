@@ -99,15 +99,16 @@ def test_the_ground_truth_form_gives_the_columns_that_are_known(raw: Path, isic:
 
 
 def test_an_unknown_age_stays_unknown(raw: Path, photographs: list[Path]) -> None:
-    (raw / "labels.csv").write_text(f"{METADATA}HAM_1,{photographs[0].stem},nv,histo,,unknown,\n")
+    rows = f"HAM_1,{photographs[0].stem},nv,histo,,unknown,\nHAM_2,{photographs[1].stem},mel,histo,45.0,,back\n"
+    (raw / "labels.csv").write_text(METADATA + rows)
     table = run_manifest()
-    assert table["age"].isna().all()
-    assert table[["sex", "localization"]].to_numpy().tolist() == [["unknown", ""]]
+    assert table["age"].isna().to_list() == [True, False]
+    assert table[["sex", "localization"]].to_numpy().tolist() == [["unknown", ""], ["", "back"]]
 
 
 def test_an_image_without_a_label_is_left_out(raw: Path, photographs: list[Path]) -> None:
-    (raw / "labels.csv").write_text(f"image_id,dx\n{photographs[3].stem},nv\n")
-    assert run_manifest()["image_id"].to_list() == [photographs[3].stem]
+    (raw / "labels.csv").write_text(f"image_id,dx\n{photographs[3].stem},nv\n{photographs[6].stem},mel\n")
+    assert run_manifest()["image_id"].to_list() == [photographs[3].stem, photographs[6].stem]
 
 
 def test_statistics_and_class_distribution_are_counted(raw: Path) -> None:
@@ -256,6 +257,21 @@ def test_an_impossible_age_is_refused(raw: Path, photographs: list[Path], age: s
         run_manifest()
 
 
+def test_a_single_class_is_refused(raw: Path, photographs: list[Path]) -> None:
+    (raw / "labels.csv").write_text("image_id,dx\n" + "".join(f"{photograph.stem},nv\n" for photograph in photographs))
+    with pytest.raises(DataError, match="all images are nv"):
+        run_manifest()
+    assert written() == []
+
+
+def test_a_single_class_that_is_left_after_skipping_is_refused(raw: Path, photographs: list[Path]) -> None:
+    for photograph in photographs[:2]:  # all that are mel
+        (raw / "images" / photograph.name).unlink()
+    with pytest.raises(DataError, match="all images are nv"):
+        run_manifest({"on_bad_image": "skip"})
+    assert written() == []
+
+
 def test_without_raw_data_the_label_table_is_missed(project: Path) -> None:
     with pytest.raises(DataError, match=r"data/raw/labels\.csv"):
         run_manifest()
@@ -271,7 +287,7 @@ class TestDirectory:
         for number, photograph in enumerate(photographs):
             (folder / f"part {number % 2}").mkdir(parents=True, exist_ok=True)
             shutil.copy(photograph, folder / f"part {number % 2}")
-        rows = [f"{photograph.stem},nv\n" for photograph in photographs]
+        rows = [f"{photograph.stem},{'nv' if number else 'mel'}\n" for number, photograph in enumerate(photographs)]
         (folder / "labels.csv").write_text("image_id,dx\n" + "".join(rows))
         return folder
 

@@ -69,7 +69,7 @@ def test_features_are_the_mean_over_the_feature_map_of_the_preprocessed_image(
     network = keras.applications.MobileNetV2(include_top=False, weights=weights, input_shape=(64, 64, 3))
     preprocessed = keras.applications.mobilenet_v2.preprocess_input(images.copy())
     expected = np.asarray(network(preprocessed, training=False)).mean(axis=(1, 2))
-    features = np.asarray(build_backbone(keras, "MobileNetV2", weights, 64)(images))
+    features = np.asarray(build_backbone(keras, "MobileNetV2", weights, 64)([images]))
     assert features.shape == (3, 1280)
     assert np.abs(features - expected).max() < 1e-4 * np.abs(expected).max()
 
