@@ -55,12 +55,12 @@ def main() -> None:
         )
     if images.empty:
         raise DataError(f"none of the {len(labels)} labelled images can be used: {rejected['reason'].iloc[0]}")
-    if labels["label"].nunique() < 2:
-        raise DataError(f"all images are {labels['label'].iloc[0]}: a classifier needs two classes or more")
     columns = ["image_id", "path", "label", "lesion_id", "width", "height", "sha256"]
     manifest = labels.merge(images, on="image_id").sort_values("image_id")
     manifest = manifest[columns + [column for column in CLINICAL if column in manifest]]
     manifest = validate(MANIFEST_SCHEMA, manifest, "manifest")
+    if manifest["label"].nunique() < 2:
+        raise DataError(f"all images are {manifest['label'].iloc[0]}: a classifier needs two classes or more")
     duplicates = find_duplicates(manifest)
     write_table(rejected, REJECTED)
     write_table(count_classes(manifest), CLASS_DISTRIBUTION)
@@ -126,12 +126,16 @@ def choose_file(image_id: str, paths: list[Path]) -> Path:
     The unpacked Kaggle archive, say, holds each image in two folders.
 
     Raises:
-        DataError: there is no file, or there are several that differ.
+        DataError: there is no file, or there are several that differ or cannot be read.
     """
     if not paths:
         raise DataError(f"{image_id}: no file of this name")
     for other in paths[1:]:
-        if not cmp(paths[0], other, shallow=False):
+        try:
+            same = cmp(paths[0], other, shallow=False)
+        except OSError as error:
+            raise DataError(f"{image_id}: {error.filename}: {error.strerror}") from None
+        if not same:
             raise DataError(f"{image_id}: {paths[0]} and {other} differ, and both have this name")
     return paths[0]
 

@@ -40,7 +40,8 @@ def assign_parts(manifest: pd.DataFrame, split: Split) -> "pd.Series[str]":
     for part, fraction in wanted.items():
         rest = label[part_of_group == "train"]
         size = round(fraction * len(label))  # a share of the whole, not of what is left
-        if not label.nunique() <= size <= len(rest) - label.nunique():
+        rarest = rest.value_counts().index[-1]
+        if (rest == rarest).sum() < 2 or not label.nunique() <= size <= len(rest) - label.nunique():
             raise too_rare(rarest, label, split.group)
         splitter = StratifiedShuffleSplit(n_splits=1, test_size=size, random_state=split.seed)
         _, chosen = next(splitter.split(rest, rest))

@@ -56,14 +56,14 @@ def main() -> None:
 
 
 def find_images(paths: list[Path]) -> list[Path]:
-    """Return the files among `paths`, as they are, and the images in the folders among them, with subfolders."""
+    """Return the files among `paths`, as they are, and the images in folders and subfolders among them, each once."""
     files: list[Path] = []
     for path in paths:
         found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
         if not found:
             raise DataError(f"{path}: no image ({', '.join(sorted(SUFFIXES))}) is in this folder")
         files += found
-    return files
+    return list(dict.fromkeys(files))
 
 
 def start_keras_for(engine: EngineName) -> Any:

@@ -29,6 +29,7 @@ def read_labels(path: Path) -> pd.DataFrame:
             keep_default_na=False,
             encoding="utf-8-sig",
             skipinitialspace=True,
+            index_col=False,  # else a separator at the end of each row would make an index of the first column
         )
     except (OSError, ValueError) as error:  # pandas' parser errors and UnicodeDecodeError are ValueErrors
         raise DataError(f"label table {path} cannot be read as CSV: {error}") from None
@@ -62,7 +63,7 @@ def _from_metadata(table: pd.DataFrame, path: Path) -> pd.DataFrame:
         bad = labels["image_id"][age.isna() & ~labels["age"].str.strip().str.lower().isin(["", "unknown", "nan", "na"])]
         if len(bad):
             raise DataError(f"label table {path}: age of {bad.iloc[0]} is {labels['age'][bad.index[0]]!r}, no number")
-        labels["age"] = age
+        labels["age"] = age.astype(float)
     return labels
 
 

@@ -56,7 +56,10 @@ class Split(Section):
     @model_validator(mode="after")
     def _training_images_remain(self) -> "Split":
         if self.validation + self.test >= 1:
-            raise ValueError("split.validation + split.test must be below 1, or no training images remain")
+            raise ValueError(
+                f"split.validation = {self.validation} and split.test = {self.test} leave no training images: allowed "
+                "is a sum below 1"
+            )
         return self
 
 
@@ -125,7 +128,7 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
         content = _Loader(path.read_text(encoding="utf-8")).get_single_data()
     except FileNotFoundError:
         raise ParamsError(f"{path} is not in {Path.cwd()}: run from the top folder of the project") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: no UTF-8, or a date such as 2026-02-30
         raise ParamsError(f"{path} cannot be read as YAML: {error}") from None
     try:
         return Params.model_validate(content if content is not None else {})
@@ -139,7 +142,7 @@ def _describe(error: Any) -> str:
     key = ".".join(loc[:2])
     if error["type"] == "missing":
         return f"{key} is missing: allowed is {_allowed(loc)}"
-    if error["type"] == "extra_forbidden":
+    if error["type"] in ("extra_forbidden", "invalid_key"):
         section = loc[0] if len(loc) > 1 else None
         return f"{key} = {error['input']!r} is not a known key: allowed here are {', '.join(_keys(section))}"
     if error["type"] == "value_error" and len(loc) < 2:

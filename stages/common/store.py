@@ -89,7 +89,7 @@ def _read_chunk(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.float32]] | N
     try:
         with np.load(path, allow_pickle=False) as chunk:
             images, features = chunk["images"], chunk["features"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error):
         return None
     intact = images.shape == (len(features), 32) and features.ndim == 2 and features.dtype == np.float32
     return (images, features) if intact else None

@@ -1,0 +1,315 @@
+"""Training: weights, moments, batches and the head, each against a formula or against numpy."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+
+from stages.common.backbones import BackboneInfo
+from stages.common.errors import DataError
+from stages.common.features import FeatureReader
+from stages.common.heads import (
+    HeadInfo,
+    average_views,
+    build_head,
+    load_head,
+    predict_probabilities,
+    require_same_backbone,
+)
+from stages.train import (
+    BLOCK,
+    all_view_batches,
+    as_dataset,
+    class_weights,
+    feature_moments,
+    fit,
+    one_view_batches,
+    predict,
+    tabulate,
+)
+from tests.feature_folder import write_feature_folder
+from tests.params_file import PARAMS
+
+IMAGES, VIEWS, DIM, CLASSES = BLOCK + 52, 3, 6, 3  # more images than are in memory at a time
+TRAIN = PARAMS.train.model_copy(update={"batch_size": 32, "seed": 1})
+
+
+@pytest.fixture(scope="module")
+def features() -> NDArray[np.float32]:
+    """Features of which each names its image and view: image number and view number come first."""
+    values = np.random.default_rng(0).normal(3, 0.5, (IMAGES, VIEWS, DIM)).astype(np.float32)
+    values[..., 0] = np.arange(IMAGES)[:, None]
+    values[..., 1] = np.arange(VIEWS)
+    values[..., 2] = 0.1  # a dead feature
+    return values
+
+
+@pytest.fixture(scope="module")
+def reader(features: NDArray[np.float32], tmp_path_factory: pytest.TempPathFactory) -> FeatureReader:
+    return write_feature_folder(tmp_path_factory.mktemp("train") / "features", features)
+
+
+@pytest.fixture
+def training() -> pd.DataFrame:
+    """All images but the first 30, in an order of their own; the target follows from the row."""
+    rows = np.random.default_rng(1).permutation(np.arange(30, IMAGES))
+    return pd.DataFrame({"row": rows, "target": (rows % CLASSES).astype(np.int8)})
+
+
+@pytest.fixture
+def head(keras: Any) -> Any:
+    """A head whose weights are those that training begins with."""
+    mean, variance = np.linspace(2, 4, DIM), np.linspace(0.1, 2, DIM)
+    return build_head(keras, mean, variance, dropout=0.5, classes=CLASSES)
+
+
+def epoch_of(batches: Any) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """Return one epoch whole: features, (images, views, dim), and targets."""
+    features, targets = zip(*batches(), strict=True)
+    return np.concatenate(features), np.concatenate(targets)
+
+
+def test_class_weights_are_images_by_classes_times_images_of_the_class() -> None:
+    weights = class_weights(pd.Series([0, 0, 0, 0, 0, 0, 1, 1, 3]))
+    assert weights == pytest.approx({0: 9 / (3 * 6), 1: 9 / (3 * 2), 3: 9 / (3 * 1)})
+
+
+def test_with_class_weights_all_classes_weigh_the_same() -> None:
+    target = pd.Series(np.random.default_rng(0).choice(7, 500, p=[0.67, 0.11, 0.11, 0.05, 0.03, 0.02, 0.01]))
+    totals = target.map(class_weights(target)).groupby(target).sum()
+    assert np.allclose(totals, len(target) / target.nunique())
+
+
+def test_moments_are_mean_and_variance_over_all_views(
+    reader: FeatureReader, features: NDArray[np.float32], training: pd.DataFrame
+) -> None:
+    rows = training["row"].to_numpy()
+    mean, variance = feature_moments(reader, rows)
+    values = features[rows].reshape(-1, DIM).astype(np.float64)
+    alive = np.arange(DIM) != 2
+    assert np.allclose(mean, values.mean(axis=0), rtol=1e-12)
+    assert np.allclose(variance[alive], values.var(axis=0)[alive], rtol=1e-9)
+
+
+def test_a_dead_feature_has_variance_1(reader: FeatureReader, training: pd.DataFrame) -> None:
+    mean, variance = feature_moments(reader, training["row"].to_numpy())
+    assert mean[2] == pytest.approx(0.1)
+    assert variance[2] == 1
+
+
+def test_features_of_a_tiny_scale_are_not_taken_for_dead(tmp_path: Path) -> None:
+    tiny = (2e-3 * np.random.default_rng(0).random((50, 1, 2), np.float32)) ** 2
+    _, variance = feature_moments(write_feature_folder(tmp_path / "features", tiny), np.arange(50))
+    assert np.allclose(variance, tiny[:, 0].astype(np.float64).var(axis=0), rtol=1e-9)
+
+
+def test_an_epoch_has_each_training_image_once_with_its_target_and_one_view(
+    reader: FeatureReader, features: NDArray[np.float32], training: pd.DataFrame
+) -> None:
+    images, targets = epoch_of(one_view_batches(reader, training, TRAIN))
+    assert images.shape == (len(training), 1, DIM)
+    assert images.dtype == np.float32
+    assert targets.dtype == np.int32
+    rows, views = images[:, 0, 0].astype(int), images[:, 0, 1].astype(int)
+    assert sorted(rows) == sorted(training["row"])
+    assert np.array_equal(targets, rows % CLASSES)
+    assert np.array_equal(images[:, 0], features[rows, views])
+
+
+def test_batches_have_the_batch_size_but_for_the_last(reader: FeatureReader, training: pd.DataFrame) -> None:
+    train = TRAIN.model_copy(update={"batch_size": 100})
+    sizes = [len(targets) for _, targets in one_view_batches(reader, training, train)()]
+    assert sizes == [100] * (len(training) // 100) + [len(training) % 100]
+
+
+@pytest.mark.parametrize("batch_size", [1, 10_000])
+def test_the_smallest_and_a_too_large_batch_size_give_each_image_once(
+    reader: FeatureReader, training: pd.DataFrame, batch_size: int
+) -> None:
+    train = TRAIN.model_copy(update={"batch_size": batch_size})
+    images, _ = epoch_of(one_view_batches(reader, training, train))
+    assert sorted(images[:, 0, 0].astype(int)) == sorted(training["row"])
+
+
+def test_each_epoch_has_another_order_and_other_views_all_equally_often(
+    reader: FeatureReader, training: pd.DataFrame
+) -> None:
+    epochs = one_view_batches(reader, training, TRAIN)
+    tables = [pd.DataFrame(epoch_of(epochs)[0][:, 0, :2].astype(int), columns=["row", "view"]) for _ in range(3)]
+    assert (tables[0]["row"] != tables[1]["row"]).mean() > 0.9
+    views = [table.set_index("row")["view"].sort_index() for table in tables]
+    assert abs((views[0] == views[1]).mean() - 1 / VIEWS) < 0.05
+    assert abs((views[1] == views[2]).mean() - 1 / VIEWS) < 0.05
+    for view in views:
+        assert (abs(view.value_counts(normalize=True) - 1 / VIEWS) < 0.05).all()
+
+
+def test_the_seed_decides_order_and_views(reader: FeatureReader, training: pd.DataFrame) -> None:
+    first, again, other = (
+        epoch_of(one_view_batches(reader, training, TRAIN.model_copy(update={"seed": seed})))[0] for seed in (1, 1, 2)
+    )
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_validation_sees_all_views_of_each_image_in_order(
+    reader: FeatureReader, features: NDArray[np.float32], training: pd.DataFrame
+) -> None:
+    images, targets = epoch_of(all_view_batches(reader, training))
+    assert np.array_equal(images, features[training["row"]])
+    assert np.array_equal(targets, training["target"])
+
+
+def test_each_pass_over_a_dataset_is_a_new_epoch(keras: Any, reader: FeatureReader, training: pd.DataFrame) -> None:
+    del keras  # started: the dataset is TensorFlow's
+    dataset = as_dataset(one_view_batches(reader, training, TRAIN), -(-len(training) // 32), DIM)
+    first, second = ([np.asarray(images) for images, _ in dataset] for _ in range(2))
+    assert len(first) == len(second) == dataset.cardinality()
+    assert not np.array_equal(first[0], second[0])
+    assert sorted(np.concatenate(first)[:, 0, 0]) == sorted(np.concatenate(second)[:, 0, 0])
+
+
+def test_the_head_normalizes_then_gives_probabilities(keras: Any, features: NDArray[np.float32]) -> None:
+    mean, variance = features.reshape(-1, DIM).mean(axis=0), features.reshape(-1, DIM).var(axis=0) + 0.1
+    head = build_head(keras, mean.astype(np.float64), variance.astype(np.float64), dropout=0.5, classes=CLASSES)
+    kernel, bias = head.layers[-1].get_weights()
+    logits = (features[:50, 0] - mean) / np.sqrt(variance) @ kernel + bias
+    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    assert np.allclose(predict_probabilities(keras, head, features[:50, 0]), expected, atol=1e-5)
+
+
+def test_one_view_averaged_is_the_head_itself(keras: Any, head: Any, features: NDArray[np.float32]) -> None:
+    averaged = np.asarray(average_views(keras, head)(features[:50, :1], training=False))
+    assert np.allclose(averaged, predict_probabilities(keras, head, features[:50, 0]), atol=1e-6)
+
+
+def test_several_views_averaged_are_the_mean_of_their_probabilities(
+    keras: Any, head: Any, features: NDArray[np.float32]
+) -> None:
+    averaged = np.asarray(average_views(keras, head)(features[:50], training=False))
+    each = [predict_probabilities(keras, head, features[:50, view]) for view in range(VIEWS)]
+    assert np.allclose(averaged, np.mean(each, axis=0), atol=1e-6)
+    assert np.abs(averaged - each[0]).max() > 1e-3
+
+
+def test_what_the_averaged_head_learns_the_head_has_learnt(
+    keras: Any, head: Any, features: NDArray[np.float32]
+) -> None:
+    averaged = average_views(keras, head)
+    averaged.compile("sgd", "sparse_categorical_crossentropy")
+    before = predict_probabilities(keras, head, features[:50, 0])
+    averaged.train_on_batch(features[:50, :1], np.arange(50) % CLASSES)
+    after = predict_probabilities(keras, head, features[:50, 0])
+    assert np.abs(after - before).max() > 1e-3
+    assert np.allclose(averaged(features[:50, :1], training=False), after, atol=1e-6)
+
+
+def test_predictions_are_the_head_on_every_view(
+    keras: Any, head: Any, reader: FeatureReader, features: NDArray[np.float32]
+) -> None:
+    rows = np.random.default_rng(2).permutation(IMAGES)
+    probabilities = predict(keras, head, reader, rows)
+    assert probabilities.shape == (IMAGES, VIEWS, CLASSES)
+    for view in range(VIEWS):
+        expected = predict_probabilities(keras, head, features[rows, view])
+        assert np.allclose(probabilities[:, view], expected, atol=1e-6)
+
+
+def test_a_row_of_predictions_has_the_class_of_the_highest_probability() -> None:
+    images = pd.DataFrame(
+        {"image_id": ["a", "b"], "label": ["mel", "nv"], "part": ["test", "validation"], "row": [5, 2]}, index=[7, 3]
+    )
+    table = tabulate(images, ["bkl", "mel", "nv"], np.array([[0.2, 0.3, 0.5], [0.6, 0.3, 0.1]], np.float32))
+    assert list(table.columns) == ["image_id", "part", "label", "predicted", "p_bkl", "p_mel", "p_nv"]
+    assert table.iloc[:, :4].to_numpy().tolist() == [["a", "test", "mel", "nv"], ["b", "validation", "nv", "bkl"]]
+    assert np.array_equal(table.iloc[:, 4:], np.array([[0.2, 0.3, 0.5], [0.6, 0.3, 0.1]], np.float32))
+
+
+class TestFit:
+    """A real training on features of which one tells the classes apart."""
+
+    @pytest.fixture
+    def separable(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FeatureReader:
+        monkeypatch.chdir(tmp_path)  # the training log is written into the current folder
+        values = np.random.default_rng(3).normal(size=(120, 2, DIM)).astype(np.float32)
+        values[..., 0] += 4 * (np.arange(120) % CLASSES)[:, None]
+        return write_feature_folder(tmp_path / "features", values)
+
+    def train(self, keras: Any, reader: FeatureReader, **changes: Any) -> tuple[Any, int]:
+        """Return the trained head and how many epochs were run; 90 images train, 30 validate."""
+        images = pd.DataFrame({"row": np.arange(120), "target": np.arange(120) % CLASSES})
+        keras.utils.set_random_seed(1)
+        head = build_head(keras, *feature_moments(reader, np.arange(90)), dropout=0.2, classes=CLASSES)
+        train = TRAIN.model_copy(update={"learning_rate": 0.05, "batch_size": 30, "epochs": 12} | changes)
+        epochs = fit(keras, average_views(keras, head), reader, images[:90], images[90:], train)
+        return head, epochs
+
+    def test_training_learns_what_can_be_learnt(self, keras: Any, separable: FeatureReader) -> None:
+        head, epochs = self.train(keras, separable)
+        assert epochs == 12
+        predicted = predict(keras, head, separable, np.arange(90, 120)).mean(axis=1).argmax(axis=1)
+        assert (predicted == np.arange(90, 120) % CLASSES).mean() > 0.9
+
+    def test_the_same_seed_gives_the_same_head(self, keras: Any, separable: FeatureReader) -> None:
+        (first, _), (again, _) = (self.train(keras, separable, epochs=3) for _ in range(2))
+        assert all(np.array_equal(a, b) for a, b in zip(first.get_weights(), again.get_weights(), strict=True))
+
+    def test_training_stops_early_and_keeps_the_best_weights(self, keras: Any, separable: FeatureReader) -> None:
+        # with such a learning rate the loss soon gets worse
+        head, epochs = self.train(keras, separable, learning_rate=1.0, epochs=200, patience=3)
+        assert epochs < 200
+        losses = pd.read_csv("metrics/training/plots/metrics/eval/loss.tsv", sep="\t")["loss"]
+        assert len(losses) == epochs
+        assert losses.idxmin() == epochs - 1 - 3
+        probabilities = predict(keras, head, separable, np.arange(90, 120)).mean(axis=1)
+        of_truth = probabilities[np.arange(30), np.arange(90, 120) % CLASSES]
+        assert -np.log(of_truth).mean() == pytest.approx(losses.min(), rel=1e-3)
+
+
+@pytest.fixture
+def info() -> HeadInfo:
+    return HeadInfo(classes=["bkl", "mel", "nv"], backbone="0" * 64, augmentation=PARAMS.augmentation)
+
+
+def test_a_head_that_is_saved_and_loaded_in_safe_mode_gives_the_same_output(
+    keras: Any, head: Any, info: HeadInfo, features: NDArray[np.float32], tmp_path: Path
+) -> None:
+    head.save(tmp_path / "head.keras")
+    (tmp_path / "head.json").write_text(info.model_dump_json(), encoding="utf-8")
+    loaded, loaded_info = load_head(keras, tmp_path / "head.keras", tmp_path / "head.json")
+    assert loaded_info == info
+    before, after = (predict_probabilities(keras, model, features[:50, 0]) for model in (head, loaded))
+    assert np.array_equal(before, after)
+
+
+@pytest.mark.parametrize("spoilt", ["head.keras", "head.json"])
+@pytest.mark.parametrize("content", [None, b"", b"PK\x03\x04 no model"], ids=["missing", "empty", "damaged"])
+def test_a_head_that_cannot_be_read_says_what_makes_one(
+    keras: Any, head: Any, info: HeadInfo, tmp_path: Path, spoilt: str, content: bytes | None
+) -> None:
+    head.save(tmp_path / "head.keras")
+    (tmp_path / "head.json").write_text(info.model_dump_json(), encoding="utf-8")
+    (tmp_path / spoilt).unlink()
+    if content is not None:
+        (tmp_path / spoilt).write_bytes(content)
+    with pytest.raises(DataError, match="run dvc repro train"):
+        load_head(keras, tmp_path / "head.keras", tmp_path / "head.json")
+
+
+def test_a_truncated_head_says_what_makes_one(keras: Any, head: Any, info: HeadInfo, tmp_path: Path) -> None:
+    head.save(tmp_path / "head.keras")
+    (tmp_path / "head.json").write_text(info.model_dump_json(), encoding="utf-8")
+    content = (tmp_path / "head.keras").read_bytes()
+    (tmp_path / "head.keras").write_bytes(content[: len(content) // 2])
+    with pytest.raises(DataError, match="run dvc repro train"):
+        load_head(keras, tmp_path / "head.keras", tmp_path / "head.json")
+
+
+def test_a_head_of_another_backbone_is_refused(info: HeadInfo) -> None:
+    same = BackboneInfo(name="MobileNetV2", image_size=64, dim=DIM, fingerprint=info.backbone)
+    require_same_backbone(info, same)
+    with pytest.raises(DataError, match="another backbone"):
+        require_same_backbone(info, same.model_copy(update={"fingerprint": "1" * 64}))
