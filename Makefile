@@ -33,7 +33,7 @@ repro: $(BIN)/.installed
 	dvc repro
 
 test: $(BIN)/.installed-dev
-	python -m pytest
+	python -m pytest -n 2 --dist loadfile
 
 lint: $(BIN)/.installed-dev
 	ruff check

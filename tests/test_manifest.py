@@ -287,7 +287,7 @@ class TestDirectory:
         for number, photograph in enumerate(photographs):
             (folder / f"part {number % 2}").mkdir(parents=True, exist_ok=True)
             shutil.copy(photograph, folder / f"part {number % 2}")
-        rows = [f"{photograph.stem},{'nv' if number else 'mel'}\n" for number, photograph in enumerate(photographs)]
+        rows = [f"{photograph.stem},{'nv' if number > 1 else 'mel'}\n" for number, photograph in enumerate(photographs)]
         (folder / "labels.csv").write_text("image_id,dx\n" + "".join(rows))
         return folder
 

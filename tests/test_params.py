@@ -171,16 +171,21 @@ def test_a_directory_source_without_a_directory_is_refused(tmp_path: Path) -> No
     [
         "data:\n\tsource: kaggle\n",
         "data: [kaggle\n",
-        "data: !!python/name:os.system\n",
         "a: 1\n---\nb: 2\n",
         "data: \0",
         TEXT.replace("labels: null", "labels: 2018-02-30"),  # to YAML a date, and there is no such day
         TEXT.replace("sample_images: 300", "sample_images: !!int many"),
     ],
-    ids=["tab", "open bracket", "tag", "two documents", "control character", "no such day", "no such number"],
+    ids=["tab", "open bracket", "two documents", "control character", "no such day", "no such number"],
 )
 def test_what_is_no_yaml_is_refused(tmp_path: Path, text: str) -> None:
     assert "params.yaml" in message_for_text(tmp_path, text)
+
+
+def test_a_file_cannot_run_code(tmp_path: Path) -> None:
+    text = message_for_text(tmp_path, f"data: !!python/object/apply:os.mkdir ['{tmp_path}/made']\n")
+    assert "params.yaml cannot be read as YAML" in text
+    assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
 
 
 @pytest.mark.parametrize("text", ["", "- data\n", "data\n"], ids=["empty", "list", "text"])

@@ -235,7 +235,7 @@ class TestFit:
     def separable(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FeatureReader:
         monkeypatch.chdir(tmp_path)  # the training log is written into the current folder
         values = np.random.default_rng(3).normal(size=(120, 2, DIM)).astype(np.float32)
-        values[..., 0] += 4 * (np.arange(120) % CLASSES)[:, None]
+        values[..., 0] += 6 * (np.arange(120) % CLASSES)[:, None]
         return write_feature_folder(tmp_path / "features", values)
 
     def train(self, keras: Any, reader: FeatureReader, **changes: Any) -> tuple[Any, int]:

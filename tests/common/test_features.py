@@ -50,7 +50,7 @@ def test_all_views_stand_beside_each_other(folder: Path, features: NDArray[np.fl
 
 
 def test_each_image_gets_the_view_chosen_for_it(folder: Path, features: NDArray[np.float32]) -> None:
-    rows, views = np.array([0, 5, 1, 1, 3]), np.array([2, 0, 1, 2, 1])
+    rows, views = np.array([5, 0, 3, 1, 1]), np.array([2, 0, 1, 1, 2])
     assert np.array_equal(FeatureReader(folder).random_views(rows, views), features[rows, views])
 
 
