@@ -11,7 +11,6 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import (
     ConfusionMatrixDisplay,
     accuracy_score,
-    balanced_accuracy_score,
     confusion_matrix,
     f1_score,
     log_loss,
@@ -59,7 +58,8 @@ def class_names(predictions: pd.DataFrame) -> list[str]:
 def score(predictions: pd.DataFrame, part: str) -> dict[str, object]:
     """Return the metrics of one part, all as scikit-learn defines them; what cannot be computed is null.
 
-    Precision and F1 of a class that is never predicted are 0. AUC is one class against the rest, and its macro mean.
+    Balanced accuracy is the mean recall of the classes that occur. Precision and F1 of a class that is never predicted
+    are 0. AUC is one class against the rest, and its macro mean.
     """
     classes = class_names(predictions)
     label, predicted = predictions["label"], predictions["predicted"]
@@ -82,7 +82,7 @@ def score(predictions: pd.DataFrame, part: str) -> dict[str, object]:
         print(f"warning: no AUC in {part} for {', '.join(absent)}: all images or none are of it", file=sys.stderr)
     return {
         "accuracy": float(accuracy_score(label, predicted)),
-        "balanced_accuracy": float(balanced_accuracy_score(label, predicted)),
+        "balanced_accuracy": float(recall[support > 0].mean()),
         "macro_f1": float(f1_score(label, predicted, labels=classes, average="macro", zero_division=0)),
         "weighted_f1": float(f1_score(label, predicted, labels=classes, average="weighted", zero_division=0)),
         "macro_auc": None if absent else float(np.mean([values["auc"] for values in per_class.values()])),

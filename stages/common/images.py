@@ -47,8 +47,8 @@ def decode(content: bytes, path: Path) -> NDArray[np.uint8]:
     """
     if not content:
         raise DataError(f"{path}: the file is empty")
-    # OpenCV fills the missing part of a JPEG with grey and says nothing; a whole one ends its last scan (FFDA) with
-    # FFD9, and neither code can occur inside compressed data.
+    # Some versions of OpenCV fill the missing part of a JPEG with grey and say nothing. A whole one ends its last scan
+    # (FFDA) with FFD9, and neither code can occur inside compressed data.
     if content.startswith(b"\xff\xd8") and content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda"):
         raise DataError(f"{path}: the JPEG is truncated")
     try:

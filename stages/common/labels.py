@@ -21,7 +21,8 @@ def read_labels(path: Path) -> pd.DataFrame:
     """
     try:
         # utf-8-sig: spreadsheet programs write a byte order mark
-        header = path.open(encoding="utf-8-sig").readline()
+        with path.open(encoding="utf-8-sig") as file:
+            header = file.readline()
         table = pd.read_csv(
             path,
             sep=max(",;\t", key=header.count),
@@ -29,11 +30,11 @@ def read_labels(path: Path) -> pd.DataFrame:
             keep_default_na=False,
             encoding="utf-8-sig",
             skipinitialspace=True,
-            index_col=False,  # else a separator at the end of each row would make an index of the first column
         )
     except (OSError, ValueError) as error:  # pandas' parser errors and UnicodeDecodeError are ValueErrors
         raise DataError(f"label table {path} cannot be read as CSV: {error}") from None
     table.columns = table.columns.str.strip()
+    table = _without_extra_fields(table, path)
     if table.empty:
         raise DataError(f"label table {path} has no rows")
     if {"image_id", "dx"} <= set(table.columns):
@@ -52,6 +53,20 @@ def read_labels(path: Path) -> pd.DataFrame:
         labels["lesion_id"].str.strip().mask(labels["lesion_id"].str.strip() == "", labels["image_id"])
     )
     return labels
+
+
+def _without_extra_fields(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Return the table with each value under its column where rows end in more separators than the header.
+
+    pandas takes the first fields of such rows for an index, which shifts all others.
+    """
+    if isinstance(table.index, pd.RangeIndex):
+        return table
+    fields = table.reset_index().fillna("")
+    width = len(table.columns)
+    if (fields.iloc[:, width:] != "").any(axis=None):
+        raise DataError(f"label table {path} has rows with more values than its header has columns")
+    return fields.iloc[:, :width].set_axis(table.columns, axis="columns")
 
 
 def _from_metadata(table: pd.DataFrame, path: Path) -> pd.DataFrame:

@@ -12,6 +12,7 @@ import os
 import shutil
 import zipfile
 import zlib
+from io import BytesIO
 from pathlib import Path
 
 import cv2
@@ -19,6 +20,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from stages.common.errors import DataError
 from stages.common.files import replacing
 from stages.common.params import Augmentation
 
@@ -80,17 +82,21 @@ class ViewStore:
         """Fill an (images, dim) matrix with all features, chunk by chunk."""
         places = pd.DataFrame.from_dict(self._found, orient="index", columns=["path", "row"])
         for path, group in places.groupby("path"):
-            with np.load(str(path), allow_pickle=False) as chunk:
-                matrix[group.index.to_numpy()] = chunk["features"][group["row"].to_numpy()]
+            chunk = _read_chunk(Path(str(path)))
+            if chunk is None:
+                raise DataError(f"{path} was damaged while the stage ran: run dvc repro again")
+            matrix[group.index.to_numpy()] = chunk[1][group["row"].to_numpy()]
 
 
 def _read_chunk(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.float32]] | None:
-    """Return image keys, (n, 32), and features, (n, dim), of a chunk, or None if it is damaged (zip checks a CRC)."""
+    """Return image keys, (n, 32), and features, (n, dim), of a chunk, or None if it is damaged."""
     try:
-        with np.load(path, allow_pickle=False) as chunk:
-            images, features = chunk["images"], chunk["features"]
+        with zipfile.ZipFile(path) as chunk:
+            # read whole, because the CRC is checked at the end, and only then taken for arrays
+            members = [BytesIO(chunk.read(f"{name}.npy")) for name in ("images", "features")]
     except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error):
         return None
+    images, features = (np.lib.format.read_array(member, allow_pickle=False) for member in members)
     intact = images.shape == (len(features), 32) and features.ndim == 2 and features.dtype == np.float32
     return (images, features) if intact else None
 

@@ -26,7 +26,7 @@ def fetch(data: Data, destination: Path, work: Path) -> None:
     table = user_path(data.labels) if data.labels else _find_labels(folder)
     if not table.is_file():
         raise SourceError(f"data.labels is {table}, and that is no file: set it to the label table")
-    images = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    images = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not path.is_dir())
     if not images:
         raise SourceError(f"no image ({', '.join(sorted(SUFFIXES))}) is in data.directory {folder}")
     status = [path.lstat() for path in images]

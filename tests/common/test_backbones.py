@@ -18,7 +18,7 @@ from stages.common.backbones import (
 from stages.common.errors import BackboneError
 from stages.common.keras_runtime import start_keras
 
-SIZE = 32
+NAME, SIZE = "MobileNet", 32  # built in a second, with random weights
 
 MODES = {  # of keras' preprocess_input
     "tf": ["mobilenet", "mobilenet_v2", "inception_v3", "inception_resnet_v2", "resnet_v2", "xception", "nasnet"],
@@ -30,7 +30,7 @@ MODES = {  # of keras' preprocess_input
 
 def random_fingerprint(seed: int) -> str:
     """Return the fingerprint of a network with random weights, as the backbone stage draws them."""
-    return fingerprint(build_backbone(start_keras(seed), "MobileNetV2", None, SIZE), "MobileNetV2", SIZE)
+    return fingerprint(build_backbone(start_keras(seed), NAME, None, SIZE), NAME, SIZE)
 
 
 @pytest.mark.parametrize("module", [module for modules in MODES.values() for module in modules])
@@ -75,7 +75,7 @@ def test_features_are_the_mean_over_the_feature_map_of_the_preprocessed_image(
 
 
 def test_the_backbone_is_frozen(keras: Any) -> None:
-    assert build_backbone(keras, "MobileNetV2", None, SIZE).trainable_weights == []
+    assert build_backbone(keras, NAME, None, SIZE).trainable_weights == []
 
 
 def test_an_unknown_name_is_refused_with_those_there_are(keras: Any) -> None:
@@ -113,27 +113,27 @@ def test_no_weight_from_a_file_is_left_to_the_seed(mobilenet_weights: Path) -> N
 
 
 def test_name_and_image_size_are_part_of_the_fingerprint(keras: Any) -> None:
-    model = build_backbone(keras, "MobileNetV2", None, SIZE)
-    assert len({fingerprint(model, name, size) for name in ("MobileNetV2", "MobileNet") for size in (32, 64)}) == 4
+    model = build_backbone(keras, NAME, None, SIZE)
+    assert len({fingerprint(model, name, size) for name in (NAME, "MobileNetV2") for size in (SIZE, 64)}) == 4
 
 
 def test_the_preprocessing_is_part_of_the_fingerprint(keras: Any) -> None:
-    model = build_backbone(keras, "MobileNetV2", None, SIZE)
-    before = fingerprint(model, "MobileNetV2", SIZE)
+    model = build_backbone(keras, NAME, None, SIZE)
+    before = fingerprint(model, NAME, SIZE)
     preprocessing = model.get_layer("preprocessing")
     kernel, bias = preprocessing.get_weights()
     preprocessing.set_weights([kernel, bias + 1])
-    assert fingerprint(model, "MobileNetV2", SIZE) != before
+    assert fingerprint(model, NAME, SIZE) != before
 
 
 def test_a_stored_backbone_is_loaded_with_its_weights(tmp_path: Path) -> None:
-    model = build_backbone(start_keras(3), "MobileNetV2", None, SIZE)
-    made = fingerprint(model, "MobileNetV2", SIZE)
-    info = BackboneInfo(name="MobileNetV2", image_size=SIZE, dim=1280, fingerprint=made)
+    model = build_backbone(start_keras(3), NAME, None, SIZE)
+    made = fingerprint(model, NAME, SIZE)
+    info = BackboneInfo(name=NAME, image_size=SIZE, dim=1024, fingerprint=made)
     model.save_weights(tmp_path / "backbone.weights.h5")
     (tmp_path / "backbone.json").write_text(info.model_dump_json(), encoding="utf-8")
     loaded = load_backbone(start_keras(4), tmp_path)
-    assert fingerprint(loaded, "MobileNetV2", SIZE) == made
+    assert fingerprint(loaded, NAME, SIZE) == made
     assert read_backbone_info(tmp_path) == info
 
 

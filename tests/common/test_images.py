@@ -94,7 +94,7 @@ def test_a_truncated_jpeg_is_bad(tmp_path: Path, photograph: Path, progressive: 
     )
     path = tmp_path / "image.jpg"
     path.write_bytes(content.tobytes()[: int(share * len(content))])
-    assert "truncated" in message(path)
+    assert "the JPEG is truncated" in message(path)
 
 
 def test_a_jpeg_of_a_few_bytes_is_bad(tmp_path: Path, photograph: Path) -> None:
@@ -120,7 +120,7 @@ def test_a_jpeg_with_bytes_after_its_end_is_good(tmp_path: Path, photograph: Pat
 def test_an_empty_file_is_bad(tmp_path: Path) -> None:
     path = tmp_path / "image.jpg"
     path.touch()
-    assert "empty" in message(path)
+    assert "the file is empty" in message(path)
 
 
 def test_text_with_the_name_of_an_image_is_bad(tmp_path: Path) -> None:
