@@ -47,7 +47,9 @@ MANIFEST_SCHEMA = LABELS_SCHEMA.add_columns(
 def main() -> None:
     data = load_params().data
     labels = validate(LABELS_SCHEMA, read_labels(RAW / "labels.csv"), "label table")
-    images, rejected = inspect_images(labels["image_id"], find_images(RAW))
+    files = find_images(RAW)
+    unlabelled = len(files.keys() - set(labels["image_id"]))
+    images, rejected = inspect_images(labels["image_id"], files)
     if len(rejected) and data.on_bad_image == "fail":
         raise DataError(
             f"{len(rejected)} of {len(labels)} labelled images are bad: {'; '.join(rejected['reason'])}; "
@@ -64,11 +66,14 @@ def main() -> None:
     duplicates = find_duplicates(manifest)
     write_table(rejected, REJECTED)
     write_table(count_classes(manifest), CLASS_DISTRIBUTION)
-    write_json(summarize(manifest, duplicates, len(rejected)), STATISTICS)
+    write_json(summarize(manifest, duplicates, len(rejected), unlabelled), STATISTICS)
     write_table(manifest, MANIFEST)
     for group in duplicates:
         print("manifest: the same file under several ids: " + ", ".join(f"{i} ({label})" for i, label in group))
-    print(f"manifest: {len(manifest)} images of {manifest['lesion_id'].nunique()} lesions, {len(rejected)} rejected")
+    print(
+        f"manifest: {len(manifest)} images of {manifest['lesion_id'].nunique()} lesions; {len(rejected)} rejected, "
+        f"{unlabelled} more without a label"
+    )
 
 
 def validate(schema: pa.DataFrameSchema, table: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -152,13 +157,16 @@ def count_classes(manifest: pd.DataFrame) -> pd.DataFrame:
     return classes.sort_values("images", ascending=False, kind="stable").reset_index()
 
 
-def summarize(manifest: pd.DataFrame, duplicates: list[list[tuple[str, str]]], rejected: int) -> dict[str, object]:
+def summarize(
+    manifest: pd.DataFrame, duplicates: list[list[tuple[str, str]]], rejected: int, unlabelled: int
+) -> dict[str, object]:
     """Return the numbers for metrics/data.json."""
     labels_of_lesion = manifest.groupby("lesion_id")["label"].nunique()
     return {
         "images": len(manifest),
         "lesions": int(manifest["lesion_id"].nunique()),
         "rejected": rejected,
+        "unlabelled": unlabelled,
         "duplicate_groups": len(duplicates),
         "duplicate_groups_with_several_labels": sum(len({label for _, label in group}) > 1 for group in duplicates),
         "lesions_with_several_labels": int((labels_of_lesion > 1).sum()),

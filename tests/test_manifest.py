@@ -111,6 +111,14 @@ def test_an_image_without_a_label_is_left_out(raw: Path, photographs: list[Path]
     assert run_manifest()["image_id"].to_list() == [photographs[3].stem, photographs[6].stem]
 
 
+def test_an_image_without_a_label_is_left_out_and_counted(raw: Path) -> None:
+    image = sorted((raw / "images").iterdir())[0]
+    shutil.copy(image, raw / "images/stranger.jpg")
+    assert "stranger" not in set(run_manifest()["image_id"])
+    statistics = json.loads(Path("metrics/data.json").read_text())
+    assert (statistics["images"], statistics["unlabelled"]) == (8, 1)
+
+
 def test_statistics_and_class_distribution_are_counted(raw: Path) -> None:
     run_manifest()
     assert written() == OUTPUTS
@@ -119,6 +127,7 @@ def test_statistics_and_class_distribution_are_counted(raw: Path) -> None:
         "images": 8,
         "lesions": 6,
         "rejected": 0,
+        "unlabelled": 0,
         "duplicate_groups": 0,
         "duplicate_groups_with_several_labels": 0,
         "lesions_with_several_labels": 0,
