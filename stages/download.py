@@ -4,6 +4,7 @@ data/raw holds `labels.csv`, the label table as it came, and either `images/` or
 `files.csv` with one row an image: `path` (absolute), `bytes`, `modified` (nanoseconds since 1970).
 """
 
+import shutil
 from pathlib import Path
 
 from stages.common.errors import run
@@ -21,6 +22,8 @@ def main() -> None:
     with replacing(RAW) as raw:
         raw.mkdir()
         FETCH[data.source](data, raw, WORK)
+    if not data.keep_archive:
+        shutil.rmtree(WORK, ignore_errors=True)  # not before data/raw stands: the archive is dear
     print(f"download: {data.source} data are in {RAW}")
 
 

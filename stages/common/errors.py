@@ -1,7 +1,9 @@
 """Errors that a user can cause, and how a command ends when one occurs."""
 
+import errno
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 
 class PipelineError(Exception):
@@ -25,10 +27,14 @@ class BackboneError(PipelineError):
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a command; a PipelineError ends it with one line on stderr and exit code 1, Ctrl-C with 130."""
+    """Run a command; what a user can mend ends it with one line on stderr and exit code 1, Ctrl-C with 130."""
     try:
         main()
     except PipelineError as error:
         sys.exit("error: " + " ".join(str(error).split()))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            raise
+        sys.exit(f"error: {error.strerror}: {error.filename or Path.cwd()}: mend this and run again")
     except KeyboardInterrupt:
         sys.exit(130)

@@ -45,12 +45,13 @@ def fetch(data: Data, destination: Path, work: Path) -> None:
     """Fill `destination` with images/ISIC_*.jpg, each once, and labels.csv.
 
     The archive is fetched into `work`, where an interrupted download is resumed by the next call and a complete
-    archive is used without asking Kaggle; it is removed at the end unless `data.keep_archive`.
+    archive is used without asking Kaggle.
 
     Raises:
         SourceError: no room, credentials or connection; Kaggle refuses; the archive is damaged (it is then deleted)
             or is anything else than the 10,015 labelled images of 7 classes.
     """
+    del data
     archive = work / ARCHIVE
     try:
         work.mkdir(parents=True, exist_ok=True)
@@ -58,9 +59,6 @@ def fetch(data: Data, destination: Path, work: Path) -> None:
         if (work / MARKER).exists() or not zipfile.is_zipfile(archive):
             _download(archive)
         _extract(archive, destination)
-        if not data.keep_archive:
-            archive.unlink()
-            (work / MARKER).unlink(missing_ok=True)
     except OSError as error:
         raise SourceError(f"cannot write {error.filename or work}: {error.strerror}; mend this and run again") from None
 

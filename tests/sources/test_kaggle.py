@@ -121,7 +121,6 @@ class Machine:
             "KAGGLE_KEY": server.key,
         }
         self.images = SMALL
-        self.keep_archive = False
         self.silence_seconds = 60
 
     def sign_out(self) -> None:
@@ -132,7 +131,7 @@ class Machine:
         self.destination.mkdir(parents=True)
         settings = {
             "endpoint": self.endpoint,
-            "data": DATA | {"keep_archive": self.keep_archive},
+            "data": DATA,
             "images": self.images,
             "destination": str(self.destination),
             "work": str(self.work),
@@ -190,7 +189,6 @@ def test_each_image_comes_once_with_the_labels_and_nothing_else(machine: Machine
     with zipfile.ZipFile(archive) as bundle:
         for folder, name in [(FOLDERS[0], IMAGE_IDS[0]), (FOLDERS[1], IMAGE_IDS[-1])]:
             assert (machine.destination / "images" / f"{name}.jpg").read_bytes() == bundle.read(f"{folder}/{name}.jpg")
-    assert list(machine.work.iterdir()) == [], "the archive is removed unless it shall be kept"
 
 
 @pytest.mark.parametrize("way", ["KAGGLE_API_TOKEN", "access_token", "kaggle.json", "kaggle auth login"])
@@ -307,7 +305,6 @@ def test_an_error_page_in_the_place_of_the_rest_is_never_resumed_from(machine: M
 
 
 def test_a_kept_archive_is_used_again_without_network_and_credentials(machine: Machine) -> None:
-    machine.keep_archive = True
     machine.assert_fetched()
     assert list(machine.work.iterdir()) == [machine.archive]
     machine.server.requests.clear()
