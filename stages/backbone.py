@@ -65,7 +65,11 @@ def build(keras: Any, backbone: Backbone, weights: str | None) -> Any:
 def convert_to_openvino(model: Any, path: Path) -> None:
     """Write the model as OpenVINO IR, one image a request, in full float32."""
     import openvino
+    from openvino.frontend.tensorflow import utils
 
+    # On Python 3.13 an `exec("del tensorflow")` in there raises NameError (PEP 667); all that it executes is the import
+    # of TensorFlow, which has happened.
+    utils.exec = lambda statement: None
     size = model.input_shape[1]
     converted = openvino.convert_model(model, input=[1, size, size, 3])
     openvino.save_model(converted, path, compress_to_fp16=False)
