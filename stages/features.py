@@ -1,7 +1,6 @@
 """Run the frozen backbone once over every view of every image, and keep what it says."""
 
 import os
-import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,6 +21,7 @@ from stages.common.features import FEATURES, FeaturesInfo, view_file
 from stages.common.files import replacing
 from stages.common.images import read_image
 from stages.common.params import Augmentation, load_params
+from stages.common.progress import progress
 from stages.common.store import CHUNK, ViewStore, image_keys, prune, view_key
 from stages.common.tables import MANIFEST, read_table
 from stages.common.views import draw_warp, render_views
@@ -79,13 +79,8 @@ def compute_missing(
         return
     backbone = load_engine(engine)
     rows = manifest[["image_id", "path", "sha256"]].to_numpy()
-    bar = tqdm(
-        desc="features",
-        total=sum(map(len, missing.values())),
-        unit="image",
-        mininterval=0.1 if sys.stderr.isatty() else 30,
-    )
-    with bar, ThreadPoolExecutor(os.cpu_count()) as pool:
+    total = sum(map(len, missing.values()))
+    with progress("features", total) as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
         for views, numbers in missing.items():
             render = partial(prepare_views, views=views, augmentation=augmentation, size=size)
             prepared = map_ahead(pool, render, (rows[number] for number in numbers), ahead=4 * (os.cpu_count() or 1))

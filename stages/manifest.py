@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 import pandera.pandas as pa
-from tqdm import tqdm
 
 from stages.common.errors import DataError, run
 from stages.common.images import SUFFIXES, decode, read_bytes
 from stages.common.labels import CLINICAL, read_labels
 from stages.common.params import load_params
+from stages.common.progress import progress
 from stages.common.tables import MANIFEST, write_json, write_table
 
 RAW = Path("data/raw")
@@ -115,8 +115,11 @@ def inspect_images(image_ids: "pd.Series[str]", files: dict[str, list[Path]]) ->
         digest = hashlib.sha256(content).hexdigest()
         return {"image_id": image_id, "path": path.as_posix(), "width": width, "height": height, "sha256": digest}
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        rows = list(tqdm(pool.map(inspect, image_ids), "manifest", len(image_ids), unit="image"))
+    rows = []
+    with progress("manifest", len(image_ids)) as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
+        for row in pool.map(inspect, image_ids):
+            rows.append(row)
+            bar.update()
     good = [row for row in rows if "reason" not in row]
     bad = [row for row in rows if "reason" in row]
     return (

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.random import Generator
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from stages.common.params import Data
+from stages.common.progress import progress
 from stages.sources.lesions import PAINTERS, draw_lesion
 
 JPEG_QUALITY = 90
@@ -67,9 +67,9 @@ def fetch(data: Data, destination: Path, work: Path) -> None:
         return len(rows)
 
     lesions = [rows for _, rows in labels.groupby("lesion_id")]
-    with tqdm(total=len(labels), unit="image") as progress, ThreadPoolExecutor(os.cpu_count()) as pool:
+    with progress("drawing", len(labels)) as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
         for written in pool.map(write_lesion, range(1, len(lesions) + 1), lesions):
-            progress.update(written)
+            bar.update(written)
 
 
 def plan(images: int, seed: int) -> pd.DataFrame:
