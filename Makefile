@@ -27,22 +27,22 @@ $(BIN)/.installed-dev: requirements-dev.txt $(BIN)/.installed
 	@touch $@
 
 demo: $(BIN)/.installed
-	@python -m tools.demo
+	@$(BIN)/python -m tools.demo
 
 repro: $(BIN)/.installed
-	dvc repro
+	$(BIN)/dvc repro
 
 test: $(BIN)/.installed-dev
-	python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(BIN)/.installed-dev
-	ruff check
-	ruff format --check
-	mypy
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
 
 format: $(BIN)/.installed-dev
-	ruff check --fix
-	ruff format
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
 
 # Pin anew what requirements.in and requirements-dev.in choose.
 requirements: $(BIN)/.installed

@@ -5,7 +5,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-from stages.common.backbones import BACKBONE, BackboneInfo, build_backbone, fingerprint
+from stages.common.backbones import BACKBONE, BackboneInfo, build_backbone, fingerprint, save_backbone
 from stages.common.errors import BackboneError, run
 from stages.common.files import replacing, user_path
 from stages.common.keras_runtime import start_keras
@@ -25,7 +25,7 @@ def main() -> None:
     )
     with replacing(BACKBONE) as folder:
         folder.mkdir()
-        model.save_weights(folder / "backbone.weights.h5")
+        save_backbone(model, folder)
         convert_to_openvino(model, folder / "backbone.xml")
         (folder / "backbone.json").write_text(info.model_dump_json(indent=2) + "\n", encoding="utf-8")
     print(f"backbone: {info.name}, {backbone.weights} weights, {info.dim} features an image")

@@ -22,7 +22,7 @@ from stages.common.files import replacing
 from stages.common.images import read_image
 from stages.common.params import Augmentation, load_params
 from stages.common.progress import progress
-from stages.common.store import CHUNK, ViewStore, image_keys, prune, view_key
+from stages.common.store import CHUNK, KEEP_VIEWS, ViewStore, image_keys, prune, view_key
 from stages.common.tables import MANIFEST, read_table
 from stages.common.views import draw_warp, render_views
 
@@ -54,7 +54,7 @@ def main() -> None:
         keys=keys,
     )
     write_features(manifest, stores, info)
-    prune(WORK)
+    prune(WORK, keep=max(KEEP_VIEWS, len(keys)))
     print(f"features: {info.dim} numbers for {info.images} images x {info.views} views, by {info.engine}")
 
 

@@ -41,7 +41,12 @@ def assign_parts(manifest: pd.DataFrame, split: Split) -> "pd.Series[str]":
         rest = label[part_of_group == "train"]
         size = round(fraction * len(label))  # a share of the whole, not of what is left
         rarest = rest.value_counts().index[-1]
-        if (rest == rarest).sum() < 2 or not label.nunique() <= size <= len(rest) - label.nunique():
+        if size > len(rest) - label.nunique():
+            raise DataError(
+                f"split.validation and split.test leave too few of {len(label)} {split.group}s to train "
+                f"{label.nunique()} classes on: lower them"
+            )
+        if (rest == rarest).sum() < 2 or size < label.nunique():
             raise too_rare(rarest, label, split.group)
         splitter = StratifiedShuffleSplit(n_splits=1, test_size=size, random_state=split.seed)
         _, chosen = next(splitter.split(rest, rest))

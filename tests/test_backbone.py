@@ -74,3 +74,10 @@ def test_without_a_network_one_line_names_the_file_and_the_way_out(tmp_path: Pat
     assert "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_96_no_top.h5" in line
     assert "set backbone.weights to its path" in line
     assert not (tmp_path / "models").exists()
+
+
+def test_a_network_that_depends_on_where_its_weights_come_from_takes_no_file(
+    keras: Any, mobilenet_weights: Path
+) -> None:
+    with pytest.raises(BackboneError, match="EfficientNetB0 takes imagenet or random weights only"):
+        build(keras, section(str(mobilenet_weights), "EfficientNetB0"), str(mobilenet_weights))

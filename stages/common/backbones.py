@@ -62,6 +62,11 @@ def build_backbone(keras: Any, name: str, weights: str | None, image_size: int) 
             f"backbone.name = {name!r} is not in keras.applications: allowed is "
             + ", ".join(available_backbones(keras))
         )
+    if name.startswith("EfficientNetB") and weights not in (None, "imagenet"):
+        # keras.applications gives these a layer of their own for its weights, but not for those of a file
+        raise BackboneError(
+            f"{name} takes imagenet or random weights only: choose an EfficientNetV2 for a weights file"
+        )
     function = getattr(keras.applications, name)
     try:
         network = function(include_top=False, weights=weights, input_shape=(image_size, image_size, 3))
@@ -100,16 +105,23 @@ def affine_preprocessing(preprocess_input: Any) -> tuple[NDArray[np.float32], ND
 
 
 def fingerprint(model: Any, name: str, image_size: int) -> str:
-    """Return the SHA-256 (hexadecimal) of what decides the features: name, size and every weight of `model`."""
-    digest = hashlib.sha256(json.dumps([name, image_size]).encode())
+    """Return the SHA-256 (hexadecimal) of what decides the features: name, size, layers and every weight of `model`."""
+    layers = [type(layer).__name__ for layer in model._flatten_layers()]
+    digest = hashlib.sha256(json.dumps([name, image_size, layers]).encode())
     for weight in model.get_weights():
         digest.update(np.ascontiguousarray(weight).tobytes())
     return digest.hexdigest()
 
 
+def save_backbone(model: Any, folder: Path) -> None:
+    """Write architecture and weights of a backbone into a folder, the same bytes for the same model."""
+    (folder / "architecture.json").write_text(model.to_json(), encoding="utf-8")
+    model.save_weights(folder / "backbone.weights.h5")
+
+
 def load_backbone(keras: Any, folder: Path = BACKBONE) -> Any:
-    """Return the Keras model that the backbone stage stored in a folder."""
-    info = read_backbone_info(folder)
-    model = build_backbone(keras, info.name, None, info.image_size)
+    """Return the Keras model that `save_backbone` wrote; a BackboneError if there is none."""
+    read_backbone_info(folder)
+    model = keras.models.model_from_json((folder / "architecture.json").read_text(encoding="utf-8"))
     model.load_weights(folder / "backbone.weights.h5")
     return model

@@ -44,9 +44,11 @@ class OpenVINOEngine:
             features[row] = request.get_output_tensor().data[0]
 
         self._queue.set_callback(store)
-        for row, image in enumerate(images):
-            self._queue.start_async({0: image[None]}, row)
-        self._queue.wait_all()
+        try:
+            for row, image in enumerate(images):
+                self._queue.start_async({0: image[None]}, row)
+        finally:
+            self._queue.wait_all()  # also when `images` fails: no request may outlive this call
         return features
 
 
@@ -62,7 +64,7 @@ class TensorFlowEngine:
         import tensorflow as tf
 
         self._model = load_backbone(keras, folder)
-        self._infer = tf.function(lambda batch: self._model(batch, training=False))
+        self._infer = tf.function(lambda batch: self._model([batch], training=False))
 
     def run(self, images: Iterable[NDArray[np.uint8]], count: int) -> NDArray[np.float32]:
         features = np.empty((count, self._model.output_shape[-1]), np.float32)
@@ -82,6 +84,9 @@ def choose_engine(name: Literal["auto"] | EngineName) -> EngineName:
     # TensorFlow takes seconds to import, so it is asked only where there is a GPU's driver
     if shutil.which("nvidia-smi") is None:
         return "openvino"
+    from stages.common.keras_runtime import start_keras
+
+    start_keras(seed=0)
     import tensorflow as tf
 
     return "tensorflow" if tf.config.list_physical_devices("GPU") else "openvino"

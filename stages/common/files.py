@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from stages.common.errors import DataError, ParamsError
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -13,7 +15,12 @@ def replacing(path: Path) -> Iterator[Path]:
 
     DVC may have linked the old file read-only into its cache, so it is replaced and never written into. After an
     exception nothing is left of the new one and the old one stands.
+
+    Raises:
+        DataError: a file would take the place of a folder.
     """
+    if path.name == "":
+        raise DataError(f"{path} is no name for a file")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".partial.{path.name}")  # the suffix stays: libraries choose formats by it
     _remove(partial)
@@ -23,6 +30,8 @@ def replacing(path: Path) -> Iterator[Path]:
             _fsync(file)
         _fsync(partial)
         if path.is_dir():
+            if not partial.is_dir():
+                raise DataError(f"{path} is a folder, and a file is to be written there: choose another name")
             _remove(path)
         partial.replace(path)
         _fsync(path.parent)
@@ -56,4 +65,7 @@ def user_path(path: str) -> Path:
         if parent.parts[-3:] == (".dvc", "tmp", "exps"):
             root = parent.parents[2]
             break
-    return (root / Path(path).expanduser()).resolve()
+    try:
+        return (root / Path(path).expanduser()).resolve()
+    except RuntimeError as error:  # the home of a user that does not exist
+        raise ParamsError(f"{path} is no path: {error}") from None

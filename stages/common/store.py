@@ -12,6 +12,7 @@ import os
 import shutil
 import zipfile
 import zlib
+from inspect import getsource
 from io import BytesIO
 from pathlib import Path
 
@@ -20,6 +21,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from stages.common import engines, images, views
 from stages.common.errors import DataError
 from stages.common.files import replacing
 from stages.common.params import Augmentation
@@ -30,9 +32,16 @@ KEEP_VIEWS = 64
 
 
 def view_key(backbone: str, engine: str, augmentation: Augmentation, view: int) -> str:
-    """Return what identifies a view: all that decides its features beside the image; not the number of views."""
+    """Return what identifies a view: all that decides its features beside the image, our code included."""
     warp = augmentation.model_dump(exclude={"views"}) if view else {}
-    made_from = {"backbone": backbone, "engine": engine, "opencv": cv2.__version__, "view": view, "warp": warp}
+    made_from = {
+        "backbone": backbone,
+        "engine": engine,
+        "opencv": cv2.__version__,
+        "code": [hashlib.sha256(getsource(module).encode()).hexdigest() for module in (engines, images, views)],
+        "view": view,
+        "warp": warp,
+    }
     return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
 
 
@@ -45,16 +54,16 @@ def image_keys(manifest: pd.DataFrame) -> list[bytes]:
 class ViewStore:
     """The chunks of one view."""
 
-    def __init__(self, root: Path, key: str, images: list[bytes]) -> None:
+    def __init__(self, root: Path, key: str, image_keys: list[bytes]) -> None:
         """Take stock of the chunks in root/key; one that is damaged is deleted.
 
         Attributes:
-            row_of_image: for each of `images`, (chunk, row in the chunk); absent where it is to be computed.
+            row_of_image: for each of `image_keys`, (chunk, row in the chunk); absent where it is to be computed.
         """
         self._folder = root / key[:32]
         self._folder.mkdir(parents=True, exist_ok=True)
         os.utime(self._folder)  # see `prune`
-        wanted = {image: number for number, image in enumerate(images)}
+        wanted = {image: number for number, image in enumerate(image_keys)}
         self._found: dict[int, tuple[Path, int]] = {}
         for path in sorted(self._folder.glob("*.npz")):
             chunk = _read_chunk(path)
@@ -65,7 +74,7 @@ class ViewStore:
                 number = wanted.get(image.tobytes())
                 if number is not None:
                     self._found[number] = (path, row)
-        self._images = images
+        self._images = image_keys
 
     def __contains__(self, number: int) -> bool:
         return number in self._found
@@ -96,9 +105,9 @@ def _read_chunk(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.float32]] | N
             members = [BytesIO(chunk.read(f"{name}.npy")) for name in ("images", "features")]
     except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error):
         return None
-    images, features = (np.lib.format.read_array(member, allow_pickle=False) for member in members)
-    intact = images.shape == (len(features), 32) and features.ndim == 2 and features.dtype == np.float32
-    return (images, features) if intact else None
+    keys, features = (np.lib.format.read_array(member, allow_pickle=False) for member in members)
+    intact = keys.shape == (len(features), 32) and features.ndim == 2 and features.dtype == np.float32
+    return (keys, features) if intact else None
 
 
 def prune(root: Path, keep: int = KEEP_VIEWS) -> None:

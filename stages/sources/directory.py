@@ -29,6 +29,9 @@ def fetch(data: Data, destination: Path, work: Path) -> None:
     images = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not path.is_dir())
     if not images:
         raise SourceError(f"no image ({', '.join(sorted(SUFFIXES))}) is in data.directory {folder}")
+    for path in images:
+        if not str(path).isprintable():  # a name that is not UTF-8 has surrogates, which no table can hold
+            raise SourceError(f"{str(path)!r} has a name that is no plain UTF-8 text: rename it")
     status = [path.lstat() for path in images]
     (destination / "labels.csv").write_bytes(table.read_bytes())
     pd.DataFrame(

@@ -14,6 +14,7 @@ from stages.common.backbones import (
     fingerprint,
     load_backbone,
     read_backbone_info,
+    save_backbone,
 )
 from stages.common.errors import BackboneError
 from stages.common.keras_runtime import start_keras
@@ -130,7 +131,7 @@ def test_a_stored_backbone_is_loaded_with_its_weights(tmp_path: Path) -> None:
     model = build_backbone(start_keras(3), NAME, None, SIZE)
     made = fingerprint(model, NAME, SIZE)
     info = BackboneInfo(name=NAME, image_size=SIZE, dim=1024, fingerprint=made)
-    model.save_weights(tmp_path / "backbone.weights.h5")
+    save_backbone(model, tmp_path)
     (tmp_path / "backbone.json").write_text(info.model_dump_json(), encoding="utf-8")
     loaded = load_backbone(start_keras(4), tmp_path)
     assert fingerprint(loaded, NAME, SIZE) == made

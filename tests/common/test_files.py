@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from stages.common.errors import DataError
 from stages.common.files import replacing, user_path
 from tests.imports import ROOT
 
@@ -143,3 +144,13 @@ def test_in_the_copy_that_dvc_makes_for_an_experiment_a_path_starts_at_the_proje
     monkeypatch.chdir(copy)
     assert user_path("images") == tmp_path / "images"
     assert user_path("../images") == tmp_path.parent / "images"
+
+
+def test_a_file_never_takes_the_place_of_a_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "results"
+    folder.mkdir()
+    (folder / "dear.txt").write_text("dear")
+    with pytest.raises(DataError, match="is a folder"), replacing(folder) as partial:
+        partial.write_text("new")
+    assert [path.name for path in tmp_path.iterdir()] == ["results"]
+    assert (folder / "dear.txt").read_text() == "dear"

@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
+from stages.common import store
 from stages.common.params import Augmentation
 from stages.common.store import ViewStore, image_keys, prune, view_key
+from tests.params_file import PARAMS
 
 AUGMENTATION = Augmentation(views=4, horizontal_flip=True, vertical_flip=True, rotation=0.3, zoom=0.2, seed=1)
 KEY = view_key("backbone", "engine", AUGMENTATION, 1)
@@ -191,3 +193,11 @@ def test_pruning_removes_nothing_as_long_as_there_is_room(tmp_path: Path) -> Non
     fill(tmp_path, "abc")
     prune(tmp_path)
     assert found(tmp_path, "abc") == "abc"
+
+
+def test_a_view_made_by_other_code_has_another_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = view_key("backbone", "engine", PARAMS.augmentation, 1)
+    assert view_key("backbone", "engine", PARAMS.augmentation, 1) == before
+    # the code cannot be changed on disk while it runs
+    monkeypatch.setattr(store, "getsource", lambda module: "def render_views(): ...")
+    assert view_key("backbone", "engine", PARAMS.augmentation, 1) != before
