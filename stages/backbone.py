@@ -1,5 +1,7 @@
 """Make the frozen backbone ready: build it once with its weights, and convert it for the OpenVINO engine."""
 
+import errno
+import os
 import warnings
 from pathlib import Path
 from textwrap import shorten
@@ -9,7 +11,7 @@ from stages.common.backbones import BACKBONE, BackboneInfo, build_backbone, fing
 from stages.common.errors import BackboneError, run
 from stages.common.files import replacing, user_path
 from stages.common.keras_runtime import start_keras
-from stages.common.params import Backbone, load_params
+from stages.common.params import Backbone, load_params, require_unchanged
 
 
 def main() -> None:
@@ -23,11 +25,13 @@ def main() -> None:
         dim=model.output_shape[-1],
         fingerprint=fingerprint(model, backbone.name, backbone.image_size),
     )
-    with replacing(BACKBONE) as folder:
+    weights_bytes = 4 * model.count_params()
+    with replacing(BACKBONE, size=2 * weights_bytes) as folder:  # Keras' form and OpenVINO's
         folder.mkdir()
         save_backbone(model, folder)
         convert_to_openvino(model, folder / "backbone.xml")
         (folder / "backbone.json").write_text(info.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    require_unchanged(backbone)
     print(f"backbone: {info.name}, {backbone.weights} weights, {info.dim} features an image")
 
 
@@ -72,7 +76,10 @@ def convert_to_openvino(model: Any, path: Path) -> None:
     utils.exec = lambda statement: None
     size = model.input_shape[1]
     converted = openvino.convert_model(model, input=[1, size, size, 3])
-    openvino.save_model(converted, path, compress_to_fp16=False)
+    try:
+        openvino.save_model(converted, path, compress_to_fp16=False)
+    except RuntimeError:  # OpenVINO does not say why it cannot write; before this, the weights could be written here
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from None
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from stages.common.errors import run
 from stages.common.files import replacing
-from stages.common.params import load_params
+from stages.common.params import load_params, require_unchanged
 from stages.sources import directory, kaggle, sample
 
 RAW = Path("data/raw")
@@ -22,6 +22,7 @@ def main() -> None:
     with replacing(RAW) as raw:
         raw.mkdir()
         FETCH[data.source](data, raw, WORK)
+    require_unchanged(data)
     if not data.keep_archive:
         shutil.rmtree(WORK, ignore_errors=True)  # not before data/raw stands: the archive is dear
     print(f"download: {data.source} data are in {RAW}")

@@ -23,7 +23,7 @@ from sklearn.metrics import (
 
 from stages.common.errors import run
 from stages.common.files import replacing
-from stages.common.params import load_params
+from stages.common.params import load_params, require_unchanged
 from stages.common.tables import PREDICTIONS, PREDICTIONS_TTA, read_table, write_json, write_table
 
 METRICS = Path("metrics/metrics.json")
@@ -31,8 +31,8 @@ PLOTS = Path("plots")
 
 
 def main() -> None:
-    tta = load_params().evaluate.tta
-    predictions = read_table(PREDICTIONS_TTA if tta else PREDICTIONS)
+    evaluate = load_params().evaluate
+    predictions = read_table(PREDICTIONS_TTA if evaluate.tta else PREDICTIONS)
     parts = [part for part in ("validation", "test") if (predictions["part"] == part).any()]
     metrics = {part: score(predictions[predictions["part"] == part], part) for part in parts}
     shown = predictions[predictions["part"] == parts[-1]]
@@ -42,6 +42,7 @@ def main() -> None:
     write_table(reliability(shown), PLOTS / "reliability.csv")
     draw_confusion_matrix(shown, f"{parts[-1]} images", PLOTS / "confusion_matrix.png")
     write_json(metrics, METRICS)
+    require_unchanged(evaluate)
     for part in parts:
         values = metrics[part]
         print(

@@ -20,7 +20,7 @@ from stages.common.errors import run
 from stages.common.features import FEATURES, FeaturesInfo, view_file
 from stages.common.files import replacing
 from stages.common.images import read_image
-from stages.common.params import Augmentation, load_params
+from stages.common.params import Augmentation, load_params, require_unchanged
 from stages.common.progress import progress
 from stages.common.store import CHUNK, KEEP_VIEWS, ViewStore, image_keys, prune, view_key
 from stages.common.tables import MANIFEST, read_table
@@ -54,6 +54,7 @@ def main() -> None:
         keys=keys,
     )
     write_features(manifest, stores, info)
+    require_unchanged(params.augmentation, params.features)
     prune(WORK, keep=max(KEEP_VIEWS, len(keys)))
     print(f"features: {info.dim} numbers for {info.images} images x {info.views} views, by {info.engine}")
 

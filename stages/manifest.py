@@ -12,7 +12,7 @@ import pandera.pandas as pa
 from stages.common.errors import DataError, run
 from stages.common.images import SUFFIXES, decode, read_bytes
 from stages.common.labels import CLINICAL, read_labels
-from stages.common.params import load_params
+from stages.common.params import load_params, require_unchanged
 from stages.common.progress import progress
 from stages.common.tables import MANIFEST, write_json, write_table
 
@@ -68,6 +68,7 @@ def main() -> None:
     write_table(count_classes(manifest), CLASS_DISTRIBUTION)
     write_json(summarize(manifest, duplicates, len(rejected), unlabelled), STATISTICS)
     write_table(manifest, MANIFEST)
+    require_unchanged(data)
     for group in duplicates:
         print("manifest: the same file under several ids: " + ", ".join(f"{i} ({label})" for i, label in group))
     print(

@@ -8,7 +8,7 @@ from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedShuffleSplit
 
 from stages.common.errors import DataError, run
-from stages.common.params import Split, load_params
+from stages.common.params import Split, load_params, require_unchanged
 from stages.common.tables import MANIFEST, SPLIT, read_table, write_table
 
 
@@ -17,6 +17,7 @@ def main() -> None:
     manifest = read_table(MANIFEST)
     parts = assign_parts(manifest, split)
     write_table(pd.DataFrame({"image_id": manifest["image_id"], "part": parts}), SPLIT)
+    require_unchanged(split)
     print("split: " + ", ".join(f"{count} {part}" for part, count in parts.value_counts().items()))
 
 

@@ -14,7 +14,7 @@ from stages.common.features import FeatureReader
 from stages.common.files import replacing
 from stages.common.heads import HEAD, HEAD_INFO, HeadInfo, average_views, build_head, predict_probabilities
 from stages.common.keras_runtime import start_keras
-from stages.common.params import Train, load_params
+from stages.common.params import Train, load_params, require_unchanged
 from stages.common.tables import MANIFEST, PREDICTIONS, PREDICTIONS_TTA, SPLIT, read_table, write_table
 
 Batches = Iterator[tuple[NDArray[np.float32], NDArray[np.int32]]]
@@ -47,6 +47,7 @@ def main() -> None:
         path.write_text(info.model_dump_json(indent=2) + "\n", encoding="utf-8")
     write_table(tabulate(held_out, classes, probabilities[:, 0]), PREDICTIONS)
     write_table(tabulate(held_out, classes, probabilities.mean(axis=1)), PREDICTIONS_TTA)
+    require_unchanged(train)
     print(f"train: {epochs} epochs on {len(part['train'])} images, {len(held_out)} images predicted")
 
 

@@ -1,6 +1,8 @@
 """Errors that a user can cause, and how a command ends when one occurs."""
 
 import errno
+import shutil
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -26,15 +28,34 @@ class BackboneError(PipelineError):
     """A backbone or its weights cannot be had."""
 
 
+class DiskError(PipelineError):
+    """A disk has not enough room."""
+
+
+def megabytes(size: int) -> str:
+    """Return a number of bytes as people read it."""
+    return f"{size / 1e6:,.1f} MB"
+
+
 def run(main: Callable[[], None]) -> None:
-    """Run a command; what a user can mend ends it with one line on stderr and exit code 1, Ctrl-C with 130."""
+    """Run a command; what a user can mend ends it with one line on stderr and exit code 1, Ctrl-C with 130.
+
+    Faults of files and disks are among that: the line gives the file and the system's reason.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # see stages/__init__.py
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         main()
     except PipelineError as error:
         sys.exit("error: " + " ".join(str(error).split()))
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
-            raise
-        sys.exit(f"error: {error.strerror}: {error.filename or Path.cwd()}: mend this and run again")
+        if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise  # a fault of ours, perhaps
+        where = Path(error.filename or Path.cwd())
+        problem = f"error: {error.strerror}: {where}"
+        if error.errno == errno.ENOSPC:
+            free = shutil.disk_usage(where if where.exists() else Path.cwd()).free
+            problem += f": it needs more than the {megabytes(free)} that are free there"
+        sys.exit(f"{problem}: mend this and run again")
     except KeyboardInterrupt:
         sys.exit(130)

@@ -1,29 +1,40 @@
 """Files and folders that appear whole or not at all, and paths as the user means them."""
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from stages.common.errors import DataError, ParamsError
+from stages.common.errors import DataError, DiskError, ParamsError, megabytes
+
+MAKE_ROOM = "make room on that disk and run again"
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, size: int = 0) -> Iterator[Path]:
     """Give a path beside `path` to write a file or fill a folder at; it takes the place of `path` on success.
 
     DVC may have linked the old file read-only into its cache, so it is replaced and never written into. After an
     exception nothing is left of the new one and the old one stands.
 
+    Args:
+        path: what is to be written.
+        size: how many bytes that takes, where they are known and many; refused at once if fewer are free.
+
     Raises:
         DataError: a file would take the place of a folder.
+        DiskError: there is not enough room.
     """
     if path.name == "":
         raise DataError(f"{path} is no name for a file")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".partial.{path.name}")  # the suffix stays: libraries choose formats by it
     _remove(partial)
+    free = shutil.disk_usage(path.parent).free
+    if free < size:
+        raise DiskError(f"{path} needs {megabytes(size)}, and {megabytes(free)} are free there: {MAKE_ROOM}")
     try:
         yield partial
         for file in sorted(partial.rglob("*")) if partial.is_dir() else [partial]:
@@ -35,6 +46,12 @@ def replacing(path: Path) -> Iterator[Path]:
             _remove(path)
         partial.replace(path)
         _fsync(path.parent)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _remove(partial)
+        free = shutil.disk_usage(path.parent).free
+        raise DiskError(f"{path} needs more than the {megabytes(free)} that are free there: {MAKE_ROOM}") from None
     finally:
         _remove(partial)
 

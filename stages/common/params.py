@@ -136,6 +136,20 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
         raise ParamsError(f"{path}: " + "; ".join(_describe(e) for e in error.errors(include_url=False))) from None
 
 
+def require_unchanged(*sections: Section) -> None:
+    """Raise a ParamsError if params.yaml no longer says what `sections` say: call it at the end of a stage.
+
+    DVC records the values that stand in the file when a stage ends, and would take outputs of the old ones for
+    outputs of the new ones.
+    """
+    now = load_params()
+    for section in sections:
+        name = type(section).__name__.lower()
+        for key, value in section:
+            if getattr(getattr(now, name), key) != value:
+                raise ParamsError(f"{PARAMS_FILE}: {name}.{key} was changed while the stage ran: run dvc repro again")
+
+
 def _describe(error: Any) -> str:
     """One clause for one pydantic error: key, value, what is allowed."""
     loc = [str(part) for part in error["loc"]]

@@ -2,6 +2,8 @@
 
 import errno
 import os
+import re
+from pathlib import Path
 
 import pytest
 
@@ -23,17 +25,28 @@ def test_what_the_user_can_mend_is_one_line() -> None:
     assert fail(DataError("a table\n  is odd")) == "error: a table is odd"
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
-def test_a_disk_that_cannot_be_written_is_one_line_that_names_the_file(number: int) -> None:
+@pytest.mark.parametrize("number", [errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOENT, errno.EISDIR, errno.EIO])
+def test_a_file_that_cannot_be_read_or_written_is_one_line_that_names_it(number: int) -> None:
     line = fail(OSError(number, os.strerror(number), "data/split.csv"))
     assert line == f"error: {os.strerror(number)}: data/split.csv: mend this and run again"
 
 
-def test_a_fault_of_ours_is_not_hidden() -> None:
-    def command() -> None:
-        raise FileNotFoundError(errno.ENOENT, "No such file", "nothing")
+@pytest.mark.parametrize("name", ["data/split.csv", None])
+def test_a_full_disk_is_one_line_that_says_how_much_is_free(name: str | None) -> None:
+    line = fail(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name))
+    assert re.fullmatch(
+        rf"error: No space left on device: {name or Path.cwd()}: it needs more than the [\d,.]+ MB that are free there: "
+        "mend this and run again",
+        line,
+    )
 
-    with pytest.raises(FileNotFoundError):
+
+@pytest.mark.parametrize("error", [KeyError("nothing"), OSError("of a library"), OSError(errno.EBADF, "bad")])
+def test_a_fault_of_ours_is_not_hidden(error: Exception) -> None:
+    def command() -> None:
+        raise error
+
+    with pytest.raises(type(error)):
         run(command)
 
 

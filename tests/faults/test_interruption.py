@@ -1,0 +1,129 @@
+"""Killed or interrupted at any moment, the pipeline is made good by the next `dvc repro`.
+
+`make soak` repeats the interruptions: SOAK_ROUNDS of each kind, begun within SOAK_MINUTES.
+"""
+
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import yaml
+
+from tests.imports import ROOT
+from tests.pipeline.workspace import Workspace, executed
+from tools.demo import environment
+
+PIPELINE: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+ROUNDS = int(os.environ.get("SOAK_ROUNDS", "1"))
+DEADLINE = time.monotonic() + 60 * float(os.environ.get("SOAK_MINUTES", "60"))
+CHANGES: dict[str, dict[str, Any]] = {
+    "data": {"source": "sample", "sample_images": 600},  # three chunks of features
+    "backbone": {"name": "MobileNetV2", "weights": "random", "image_size": 64},
+    "augmentation": {"views": 1},
+    "train": {"epochs": 20},
+}
+
+
+class Finished(NamedTuple):
+    """A finished run: its workspace, its outputs by path as SHA-256, and the seconds that each stage took."""
+
+    workspace: Workspace
+    outputs: dict[str, str]
+    seconds: dict[str, float]
+
+
+def outputs(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of dvc.lock and of each file that a stage has written, by path."""
+    paths = [folder / "dvc.lock"]
+    for stage in PIPELINE.values():
+        for kind in ("outs", "metrics", "plots"):
+            for out in stage.get(kind, []):
+                path = folder / (out if isinstance(out, str) else next(iter(out)))
+                paths += path.rglob("*") if path.is_dir() else [path]
+    files = sorted(path for path in paths if not path.is_dir())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def chunks(folder: Path) -> dict[Path, int]:
+    """Return when each finished chunk of features was written."""
+    return {path: path.stat().st_mtime_ns for path in (folder / "data/.features").glob("*/[!.]*.npz")}
+
+
+def start_repro(workspace: Workspace, log: Path, *arguments: str) -> "subprocess.Popen[bytes]":
+    """Start `dvc repro` as a process group of its own, with its output going to a file."""
+    with log.open("wb") as stream:
+        return subprocess.Popen(
+            [sys.executable, "-m", "dvc", "repro", *arguments],
+            cwd=workspace.folder,
+            env=environment(),
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def wait_for(process: "subprocess.Popen[bytes]", log: Path, text: str) -> None:
+    """Return as soon as a running process has said something."""
+    while text not in log.read_text(errors="replace"):
+        assert process.poll() is None, log.read_text(errors="replace")
+        time.sleep(0.005)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
+    folder = tmp_path_factory.mktemp("interruption")
+    workspace = Workspace(folder / "project", folder / "cache", CHANGES)
+    log = folder / "log"
+    process = start_repro(workspace, log)
+    begun = {}
+    for stage in PIPELINE:
+        wait_for(process, log, f"Running stage '{stage}'")
+        begun[stage] = time.monotonic()
+    assert process.wait() == 0, log.read_text()
+    order = [*begun.values(), time.monotonic()]
+    seconds = {stage: end - start for stage, start, end in zip(begun, order, order[1:], strict=False)}
+    yield Finished(workspace, outputs(workspace.folder), seconds)
+    print(f"\n{len(COUNTED)} interruptions:")
+    for key in sorted(set(COUNTED)):
+        print(f"  {key[0]} in {key[1]}: {COUNTED.count(key)}")
+
+
+COUNTED: list[tuple[str, str]] = []
+
+
+@pytest.mark.parametrize("stage", PIPELINE)
+@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT], ids=["SIGKILL", "SIGINT"])
+@pytest.mark.timeout(7200)
+def test_an_interrupted_stage_is_made_good_by_the_next_repro(
+    finished: Finished, stage: str, kind: signal.Signals, tmp_path: Path
+) -> None:
+    folder = finished.workspace.folder
+    random = np.random.default_rng([kind, list(PIPELINE).index(stage)])
+    for _ in range(ROUNDS):
+        if time.monotonic() > DEADLINE:
+            pytest.skip(f"SOAK_MINUTES are over after {COUNTED.count((kind.name, stage))} rounds")
+        shutil.rmtree(folder.parent / "cache/runs", ignore_errors=True)  # or DVC would restore what it is to make
+        if stage == "features":
+            shutil.rmtree(folder / "data/.features")
+        log = tmp_path / "log"
+        process = start_repro(finished.workspace, log, "--force", "--single-item", stage)
+        wait_for(process, log, f"Running stage '{stage}'")
+        time.sleep(random.uniform(0, finished.seconds[stage]))
+        if process.poll() is None:
+            os.killpg(process.pid, kind)
+            COUNTED.append((kind.name, stage))
+        process.wait()
+        assert "Traceback" not in log.read_text(errors="replace")
+        kept = chunks(folder)
+        assert set(executed(finished.workspace.dvc("repro"))) <= {stage}
+        assert outputs(folder) == finished.outputs
+        assert chunks(folder).items() >= kept.items()
