@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from stages.common.errors import run
 from stages.common.features import FeatureReader
 from stages.common.files import replacing
-from stages.common.heads import HEAD, HEAD_INFO, HeadInfo, average_views, build_head, predict_probabilities
+from stages.common.heads import HEAD, HEAD_INFO, HeadInfo, average_views, build_head, predict_probabilities, save_head
 from stages.common.keras_runtime import start_keras
 from stages.common.params import Train, load_params, require_unchanged
 from stages.common.tables import MANIFEST, PREDICTIONS, PREDICTIONS_TTA, SPLIT, read_table, write_table
@@ -42,7 +42,7 @@ def main() -> None:
     probabilities = predict(keras, head, features, held_out["row"].to_numpy())
     info = HeadInfo(classes=classes, backbone=features.info.backbone, augmentation=features.info.augmentation)
     with replacing(HEAD) as path:
-        head.save(path)
+        save_head(head, path)
     with replacing(HEAD_INFO) as path:
         path.write_text(info.model_dump_json(indent=2) + "\n", encoding="utf-8")
     write_table(tabulate(held_out, classes, probabilities[:, 0]), PREDICTIONS)

@@ -32,6 +32,9 @@ class DiskError(PipelineError):
     """A disk has not enough room."""
 
 
+DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+
+
 def megabytes(size: int) -> str:
     """Return a number of bytes as people read it."""
     return f"{size / 1e6:,.1f} MB"
@@ -49,7 +52,7 @@ def run(main: Callable[[], None]) -> None:
     except PipelineError as error:
         sys.exit("error: " + " ".join(str(error).split()))
     except OSError as error:
-        if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+        if error.filename is None and error.errno not in DISK_FAULTS:
             raise  # a fault of ours, perhaps
         where = Path(error.filename or Path.cwd())
         problem = f"error: {error.strerror}: {where}"

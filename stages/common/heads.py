@@ -1,5 +1,7 @@
 """The trained head: what turns the feature of an image into class probabilities."""
 
+import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,23 @@ def average_views(keras: Any, head: Any) -> Any:
     for layer in head.layers:
         probabilities = layer(probabilities)
     return keras.Model(views, keras.layers.GlobalAveragePooling1D()(probabilities), name="averaged_head")
+
+
+def save_head(head: Any, path: Path) -> None:
+    """Write the head as a Keras file, the same bytes for the same head.
+
+    What Keras writes holds the time of day and, as "shared_object_id", addresses in memory that nothing needs.
+    """
+    head.save(path)
+    with zipfile.ZipFile(path) as file:
+        members = {name: file.read(name) for name in file.namelist()}
+    passing = {"date_saved", "shared_object_id"}
+    for name in ("metadata.json", "config.json"):
+        content = json.loads(members[name], object_hook=lambda pairs: {k: pairs[k] for k in pairs if k not in passing})
+        members[name] = json.dumps(content).encode()
+    with zipfile.ZipFile(path, "w") as file:
+        for name, content in members.items():
+            file.writestr(zipfile.ZipInfo(name), content)  # dated 1980
 
 
 def load_head(keras: Any, head: Path = HEAD, info: Path = HEAD_INFO) -> tuple[Any, HeadInfo]:
