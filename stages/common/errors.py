@@ -26,12 +26,22 @@ class BackboneError(PipelineError):
     """A backbone or its weights cannot be had."""
 
 
+def one_line(error: PipelineError) -> str:
+    """Return the message for a terminal: one line, of 2,000 characters at most, of printable characters.
+
+    Messages quote names and values of files that nobody has checked.
+    """
+    text = " ".join(str(error).split())
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return text if len(text) <= 2000 else f"{text[:1495]} ... {text[-500:]}"
+
+
 def run(main: Callable[[], None]) -> None:
     """Run a command; what a user can mend ends it with one line on stderr and exit code 1, Ctrl-C with 130."""
     try:
         main()
     except PipelineError as error:
-        sys.exit("error: " + " ".join(str(error).split()))
+        sys.exit("error: " + one_line(error))
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
             raise

@@ -56,6 +56,12 @@ def read_bytes(path: Path) -> bytes:
         raise DataError(f"{path}: {error.strerror or error}") from None
 
 
+def require_plain_name(path: Path) -> None:
+    """Raise a DataError if no table could hold the path: it is not UTF-8, or has control characters."""
+    if re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", str(path)):  # bytes that are not UTF-8 become surrogates
+        raise DataError(f"{path}: this name is no plain UTF-8 text: rename it")
+
+
 def decode(content: bytes, path: Path) -> NDArray[np.uint8]:
     """Return the pixels, as `read_image` does, of the content of the image file `path`.
 
