@@ -80,7 +80,7 @@ def decode(content: bytes, path: Path) -> NDArray[np.uint8]:
         if image.format == "TIFF" and image.mode == "RGBA":  # where OpenCV darkens what is transparent
             return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
         pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
-    except (cv2.error, OSError, ValueError):
+    except Exception:  # both libraries raise whatever a damaged file leads them to
         pixels = None
     if pixels is None:
         raise DataError(f"{path}: the {image.format} is damaged or truncated, or of a kind that cannot be decoded")
@@ -93,7 +93,8 @@ def _read_header(content: bytes, path: Path) -> Image.Image:
         image = Image.open(BytesIO(content), formats=FORMATS)
         # an MPO is a JPEG to which a camera has added a second picture: the first is the photograph
         several = image.format != "MPO" and getattr(image, "is_animated", False)
-        image.verify()  # the checksums of a PNG
+        if image.format == "PNG":
+            image.verify()  # the checksums, for libpng would complain on stderr
     except UnidentifiedImageError:
         raise DataError(f"{path}: not an image in one of the formats {', '.join(FORMATS)}") from None
     except Image.DecompressionBombError:
