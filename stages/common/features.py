@@ -55,7 +55,7 @@ class FeatureReader:
         try:
             self.info = FeaturesInfo.model_validate_json((folder / "features.json").read_text(encoding="utf-8"))
             self._views = [np.lib.format.open_memmap(view_file(folder, view), "r") for view in range(self.info.views)]
-        except (OSError, ValueError) as error:
+        except Exception as error:  # NumPy lets pass what Python's tokenizer raises at a damaged header
             raise DataError(f"{folder} cannot be read ({error}): run dvc repro features") from None
         self.image_ids = pd.Index(read_table(folder / "index.csv", "image_id")["image_id"])
         kinds = {(view.shape, view.dtype) for view in self._views}
