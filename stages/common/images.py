@@ -80,8 +80,8 @@ def decode(content: bytes, path: Path) -> NDArray[np.uint8]:
         if image.format == "TIFF" and image.mode == "RGBA":  # where OpenCV darkens what is transparent
             return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
         pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
-    except Exception:  # both libraries raise whatever a damaged file leads them to
-        pixels = None
+    except Exception as error:  # as in _read_header
+        raise DataError(f"{path}: the {image.format} cannot be decoded: {getattr(error, 'err', error)}") from None
     if pixels is None:
         raise DataError(f"{path}: the {image.format} is damaged or truncated, or of a kind that cannot be decoded")
     return np.asarray(pixels, np.uint8)
@@ -99,7 +99,7 @@ def _read_header(content: bytes, path: Path) -> Image.Image:
         raise DataError(f"{path}: not an image in one of the formats {', '.join(FORMATS)}") from None
     except Image.DecompressionBombError:
         raise DataError(f"{path}: the image has more than {MAX_PIXELS // 10**6} megapixels") from None
-    except Exception as error:  # Pillow's parsers raise whatever they run into: SyntaxError, struct.error, KeyError
+    except Exception as error:  # Pillow's readers raise whatever they run into: SyntaxError, struct.error, KeyError
         raise DataError(f"{path}: not an image that can be decoded: {error}") from None
     if several:
         raise DataError(f"{path}: the {image.format} has several frames or pages, and which one is meant is unknown")
