@@ -32,7 +32,7 @@ PLOTS = Path("plots")
 
 def main() -> None:
     evaluate = load_params().evaluate
-    predictions = read_table(PREDICTIONS_TTA if evaluate.tta else PREDICTIONS)
+    predictions = read_table(PREDICTIONS_TTA if evaluate.tta else PREDICTIONS, "part", "label", "predicted")
     parts = [part for part in ("validation", "test") if (predictions["part"] == part).any()]
     metrics = {part: score(predictions[predictions["part"] == part], part) for part in parts}
     shown = predictions[predictions["part"] == parts[-1]]

@@ -34,7 +34,7 @@ Result = TypeVar("Result")
 
 def main() -> None:
     params = load_params()
-    manifest = read_table(MANIFEST)
+    manifest = read_table(MANIFEST, "image_id", "path", "sha256")
     backbone = read_backbone_info()
     engine = choose_engine(params.features.engine)
     identity = engine_identity(engine)

@@ -27,7 +27,9 @@ BLOCK = 2048
 def main() -> None:
     train = load_params().train
     features = FeatureReader()
-    images = read_table(MANIFEST)[["image_id", "label"]].merge(read_table(SPLIT), on="image_id", validate="1:1")
+    images = read_table(MANIFEST, "image_id", "label")[["image_id", "label"]].merge(
+        read_table(SPLIT, "image_id", "part"), on="image_id", validate="1:1"
+    )
     images["row"] = features.rows(images["image_id"])
     classes = sorted(images["label"].unique())
     images["target"] = pd.Categorical(images["label"], categories=classes).codes

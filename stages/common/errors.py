@@ -40,6 +40,16 @@ def megabytes(size: int) -> str:
     return f"{size / 1e6:,.1f} MB"
 
 
+def one_line(error: PipelineError) -> str:
+    """Return the message for a terminal: one line, of 2,000 characters at most, of printable characters.
+
+    Messages quote names and values of files that nobody has checked.
+    """
+    text = " ".join(str(error).split())
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return text if len(text) <= 2000 else f"{text[:1495]} ... {text[-500:]}"
+
+
 def run(main: Callable[[], None]) -> None:
     """Run a command; what a user can mend ends it with one line on stderr and exit code 1, Ctrl-C with 130.
 
@@ -50,7 +60,7 @@ def run(main: Callable[[], None]) -> None:
     try:
         main()
     except PipelineError as error:
-        sys.exit("error: " + " ".join(str(error).split()))
+        sys.exit("error: " + one_line(error))
     except OSError as error:
         if error.filename is None and error.errno not in DISK_FAULTS:
             raise  # a fault of ours, perhaps

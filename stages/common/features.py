@@ -54,12 +54,13 @@ class FeatureReader:
         """Open a folder; a DataError says so if a file is missing or contradicts the others."""
         try:
             self.info = FeaturesInfo.model_validate_json((folder / "features.json").read_text(encoding="utf-8"))
-            self._views = [np.load(view_file(folder, view), mmap_mode="r") for view in range(self.info.views)]
-        except (OSError, ValueError) as error:
+            self._views = [np.lib.format.open_memmap(view_file(folder, view), "r") for view in range(self.info.views)]
+        except Exception as error:  # NumPy lets pass what Python's tokenizer raises at a damaged header
             raise DataError(f"{folder} cannot be read ({error}): run dvc repro features") from None
-        self.image_ids = pd.Index(read_table(folder / "index.csv")["image_id"])
-        shapes = {view.shape for view in self._views}
-        if shapes != {(self.info.images, self.info.dim)} or len(self.image_ids) != self.info.images:
+        self.image_ids = pd.Index(read_table(folder / "index.csv", "image_id")["image_id"])
+        kinds = {(view.shape, view.dtype) for view in self._views}
+        expected = {((self.info.images, self.info.dim), np.dtype(np.float32))}
+        if kinds != expected or len(self.image_ids) != self.info.images or not self.image_ids.is_unique:
             raise DataError(f"the files of {folder} contradict each other: run dvc repro --force features")
 
     def rows(self, image_ids: Iterable[str]) -> NDArray[np.intp]:

@@ -166,7 +166,7 @@ def test_predict_gives_new_images_what_the_pipeline_gave_them(real: Workspace, o
     bad = real.folder / "bad.jpg"
     bad.write_text("no image")
     output = real.python("-m", "tools.predict", *paths, str(bad), *option, "--csv", "new.csv", status=1)
-    assert f"error: {bad}: not an image that can be decoded" in output.splitlines()
+    assert f"error: {bad}: not an image in one of the formats JPEG, PNG, BMP, TIFF, WEBP" in output.splitlines()
     found = pd.read_csv(real.folder / "new.csv")
     assert list(found["image"]) == list(paths)
     assert list(found["predicted"]) == list(expected["predicted"])
