@@ -149,7 +149,7 @@ def head_with_pickled_weights(keras: Any, model: Any, mark: Path, path: Path) ->
     weights = path.with_suffix(".npz")
     payload = np.empty(1, object)
     payload[0] = Payload(mark)
-    members: dict[str, Any] = {"layers/dense/vars/0": payload}
+    members: dict[str, Any] = {"layers/dense": payload}
     np.savez(weights, **members)
     rewrite_zip(keras, path, lambda config: None, model_weights_npz=weights.read_bytes())
 
