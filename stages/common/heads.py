@@ -66,7 +66,7 @@ def load_head(keras: Any, head: Path = HEAD, info: Path = HEAD_INFO) -> tuple[An
         )
     except (
         Exception
-    ) as error:  # Keras raises TypeError, KeyError, BadZipFile and more, as the fault of a file will have it
+    ) as error:  # Keras raises TypeError, KeyError, BadZipFile and more, as the file's fault will have it
         reason = shorten(str(error), 200, placeholder=" ...")
         raise DataError(f"no trained head can be read from {head} and {info} ({reason}): run dvc repro train") from None
 
