@@ -20,8 +20,8 @@ from stages.common.tables import MANIFEST, PREDICTIONS, PREDICTIONS_TTA, SPLIT, 
 Batches = Iterator[tuple[NDArray[np.float32], NDArray[np.int32]]]
 
 LOG = Path("metrics/training")
-# Images in memory at a time, all views of each: 80 MB with five views of 1,536 numbers.
-BLOCK = 2048
+# Images in memory at a time, all views of each: 8 MB with five views of 1,536 numbers.
+BLOCK = 256
 
 
 def main() -> None:

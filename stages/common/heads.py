@@ -3,6 +3,7 @@
 import json
 import zipfile
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -82,8 +83,11 @@ def load_head(keras: Any, head: Path = HEAD, info: Path = HEAD_INFO) -> tuple[An
             keras.models.load_model(head, compile=False, safe_mode=True),
             HeadInfo.model_validate_json(info.read_text(encoding="utf-8")),
         )
-    except (OSError, ValueError) as error:
-        raise DataError(f"no trained head can be read from {head} and {info} ({error}): run dvc repro train") from None
+    except (
+        Exception
+    ) as error:  # Keras raises TypeError, KeyError, BadZipFile and more, as the file's fault will have it
+        reason = shorten(str(error), 200, placeholder=" ...")
+        raise DataError(f"no trained head can be read from {head} and {info} ({reason}): run dvc repro train") from None
 
 
 def predict_probabilities(keras: Any, head: Any, features: NDArray[np.float32]) -> NDArray[np.float32]:
