@@ -24,7 +24,8 @@ IMAGES, CLASSES = 10_015, 7  # Tschandl, Rosendahl, Kittler 2018, doi:10.1038/sd
 
 LARGEST_LIST_BYTES = 10_000_000  # the list of members, which zipfile holds in memory; the dataset's has about 2 MB
 LARGEST_IMAGE_BYTES = 10_000_000  # a photograph of the dataset has about 300 kB
-LARGEST_TABLE_BYTES = 2_000_000  # the label table has 600 kB; a table takes a hundred times its size in memory
+LARGEST_TABLE_BYTES = 2_000_000  # the label table has 600 kB
+LARGEST_HEADER_BYTES = 1_000  # the names of its columns, which pandas turns into two hundred times as much, have 57
 LARGEST_TOTAL_BYTES = 6_000_000_000  # twice the dataset's
 LARGEST_RATIO = 100  # of a member to its compressed form: photographs reach 1, the label table 10
 
@@ -91,6 +92,8 @@ def _check(bundle: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], archive
     try:
         with bundle.open(members[METADATA]) as source:
             content = source.read(LARGEST_TABLE_BYTES)  # a read without a size unpacks what is there, not what is said
+        if len(content.partition(b"\n")[0]) > LARGEST_HEADER_BYTES:
+            raise ValueError("its first line does not end")
         table = pd.read_csv(io.BytesIO(content), usecols=["image_id", "dx"], dtype=str)
     except (KeyError, ValueError) as error:
         raise _refusal(archive, f"{METADATA} is missing or no such table ({error})") from None

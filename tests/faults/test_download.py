@@ -3,6 +3,7 @@
 The stage runs with the real client in a process of its own, against a real HTTP server that misbehaves as told.
 """
 
+import copy
 import shutil
 import stat
 import struct
@@ -26,6 +27,7 @@ from tests.sources.machine import (
     DONE,
     FOLDERS,
     IMAGE_IDS,
+    SMALL,
     Machine,
     assert_retries,
     build_archive,
@@ -91,9 +93,7 @@ def test_transient_answers_are_tried_again_after_growing_pauses_up_to_the_limit(
     ]
 
 
-@pytest.mark.parametrize(
-    ("status", "advice"), [(429, "wait some minutes"), (500, "run again later"), (503, "run again later")]
-)
+@pytest.mark.parametrize(("status", "advice"), [(429, "wait some minutes"), (503, "run again later")])
 def test_a_transient_answer_that_stays_ends_after_the_retries_and_no_other_attempts(
     machine: Machine, status: int, advice: str
 ) -> None:
@@ -127,13 +127,13 @@ def test_the_wait_that_kaggle_asks_for_is_kept_up_to_the_limit(machine: Machine)
     assert waits(err) == [f"{pause} s ({number} of 7)" for number, pause in enumerate(pauses, 1)]
 
 
-@pytest.mark.parametrize("body", [b"5", b"no JSON", b"null", b'{"code": 403}'])
+@pytest.mark.parametrize("body", [b"5", b"no JSON"])
 def test_an_answer_that_makes_no_sense_ends_in_one_line(machine: Machine, body: bytes) -> None:
     machine.server.body = body
     assert "run again" in machine.refusal()
 
 
-@pytest.mark.parametrize("location", ["file:///etc/passwd", "http://[", "/api/v1/nowhere"])
+@pytest.mark.parametrize("location", ["file:///etc/passwd", "http://["])
 def test_a_redirect_that_leads_nowhere_ends_in_one_line(machine: Machine, location: str) -> None:
     machine.server.location = location
     line = machine.refusal()
@@ -229,7 +229,7 @@ def test_a_download_that_was_given_up_is_resumed_by_the_next_run(machine: Machin
     assert machine.server.transfers()[-1].range == f"bytes={chunks(half)}-"
 
 
-@pytest.mark.parametrize("status", [403, 500, 503])
+@pytest.mark.parametrize("status", [403, 503])
 def test_an_error_page_in_the_place_of_the_rest_costs_no_byte(machine: Machine, archive: Path, status: int) -> None:
     half = archive.stat().st_size // 2
     machine.server.cuts = [half]
@@ -409,25 +409,28 @@ def test_a_member_beyond_the_largest_size_is_refused(hostile: Machine) -> None:
     assert_refused(hostile, "ISIC_9999999.jpg has 11 MB")
 
 
-def test_more_than_the_dataset_can_have_in_all_is_refused(hostile: Machine) -> None:
-    # 700 members that share one member's data: 6.6 GB from 9 MB, each within the limits.
-    add(hostile, {"ISIC_8000000.jpg": bytes(9_500_000)})
-    with zipfile.ZipFile(hostile.archive, "a") as bundle:
-        for number in range(700):
-            member = zipfile.ZipInfo(f"ISIC_{9_000_000 + number}.jpg")
-            kernel = bundle.getinfo("ISIC_8000000.jpg")
-            for field in ("header_offset", "CRC", "compress_size", "file_size"):
-                setattr(member, field, getattr(kernel, field))
-            bundle.filelist.append(member)
+def list_again(machine: Machine, member: str, names: list[str]) -> None:
+    """Let the archive list a member under more names, without any data of their own."""
+    with zipfile.ZipFile(machine.archive, "a") as bundle:
+        for name in names:
+            entry = copy.copy(bundle.getinfo(member))
+            entry.filename = name
+            bundle.filelist.append(entry)
         bundle.writestr("last", b"")  # so that the list is written anew
+
+
+def test_more_than_the_dataset_can_have_in_all_is_refused(hostile: Machine) -> None:
+    # 700 images that share the data of one: 6.7 GB from 10 MB, each within the limits.
+    add(hostile, {"ISIC_8000000.jpg": bytes(9_500_000)})
+    list_again(hostile, "ISIC_8000000.jpg", [f"ISIC_{9_000_000 + number}.jpg" for number in range(700)])
     assert_refused(hostile, r"its images have 6\.7 GB")
 
 
-@pytest.mark.parametrize("name", [source.METADATA, f"{FOLDERS[0]}/{IMAGE_IDS[3]}.jpg"], ids=["labels", "image"])
-def test_a_member_that_holds_more_than_it_says_is_cut_off_and_found_out(hostile: Machine, name: str) -> None:
-    size = 2_000
+@pytest.mark.parametrize("what", ["labels", "image"])
+def test_a_member_that_holds_more_than_it_says_is_cut_off_and_found_out(hostile: Machine, what: str) -> None:
+    name = source.METADATA if what == "labels" else f"{IMAGE_IDS[3]}.jpg"
     with zipfile.ZipFile(hostile.archive) as old:
-        members = {item.filename: old.read(item) for item in old.infolist() if item.filename != name}
+        members = {item.filename: old.read(item) for item in old.infolist() if not item.filename.endswith(name)}
     hostile.archive.unlink()
     add(hostile, members)
     with zipfile.ZipFile(hostile.archive, "a", zipfile.ZIP_DEFLATED) as bundle, bundle.open(name, "w") as member:
@@ -435,10 +438,12 @@ def test_a_member_that_holds_more_than_it_says_is_cut_off_and_found_out(hostile:
             member.write(bytes(1_000_000))
     content = bytearray(hostile.archive.read_bytes())
     entry = content.rindex(b"PK\x01\x02", 0, content.rindex(name.encode()))
-    struct.pack_into("<L", content, entry + 24, size)  # the size it says; its compressed form has 400 kB
+    struct.pack_into("<L", content, entry + 24, 2_000)  # the size it says; its compressed form has 400 kB
     hostile.archive.write_bytes(content)
-    with pytest.raises(SourceError, match=r"is damaged|two different files"):
+    with pytest.raises(SourceError, match=f"is damaged .Bad CRC-32 for file '{name}'. and has been deleted"):
         fetch_safely(hostile)
+    for path in hostile.destination.rglob(name):
+        assert path.stat().st_size <= 2_000
 
 
 def test_two_images_of_one_name_are_taken_once_if_equal_and_else_refused(hostile: Machine) -> None:
@@ -483,15 +488,17 @@ def test_a_name_that_says_it_is_utf_8_and_is_not_makes_a_damaged_archive(hostile
 
 @pytest.mark.parametrize("name", ["{}.txt", "ISIC_9{:06d}.jpg"], ids=["unwanted", "images"])
 def test_a_hundred_thousand_tiny_entries_are_ignored_or_refused(hostile: Machine, name: str) -> None:
-    add(hostile, {name.format(number): b"" for number in range(100_000)})
+    add(hostile, {"tiny": b""})
+    list_again(hostile, "tiny", [name.format(number) for number in range(100_000)])
     if name == "{}.txt":
         fetch_safely(hostile)
     else:
-        assert_refused(hostile, f"found {100_000 + len(IMAGE_IDS[:42])} images and 42 labels")
+        assert_refused(hostile, f"found {100_000 + SMALL} images and {SMALL} labels")
 
 
 def test_a_list_of_files_beyond_all_proportion_is_refused_unread(hostile: Machine) -> None:
-    add(hostile, {f"{'long/' * 1000}{number}": b"" for number in range(3_000)})
+    add(hostile, {"tiny": b""})
+    list_again(hostile, "tiny", [f"{'long/' * 1000}{number}" for number in range(3_000)])
     assert_refused(hostile, "its list of files has 15 MB")
 
 
@@ -499,12 +506,13 @@ def test_a_list_of_files_beyond_all_proportion_is_refused_unread(hostile: Machin
     "table",
     [
         b"",
-        b"\x00" * 9_000_000,
-        b"," * 9_000_000,
+        b"\x00" * 1_900_000,
+        b"," * 1_900_000,
         b"image_id,dx\n" + b"\xff\xfe\n" * 100,
-        b'image_id,dx\n"' + b"a" * 10**6,
+        b'image_id,dx\n"' + b"a" * 1_900_000,
+        b"image_id,dx\n" * 200_000,
     ],
-    ids=["empty", "zeros", "commas", "no UTF-8", "open quote"],
+    ids=["empty", "zeros", "commas", "no UTF-8", "open quote", "giant"],
 )
 def test_a_label_table_that_is_none_is_refused(hostile: Machine, table: bytes) -> None:
     with zipfile.ZipFile(hostile.archive) as old:
