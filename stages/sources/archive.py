@@ -25,7 +25,7 @@ IMAGES, CLASSES = 10_015, 7  # Tschandl, Rosendahl, Kittler 2018, doi:10.1038/sd
 LARGEST_LIST_BYTES = 10_000_000  # the list of members, which zipfile holds in memory; the dataset's has about 2 MB
 LARGEST_IMAGE_BYTES = 10_000_000  # a photograph of the dataset has about 300 kB
 LARGEST_TABLE_BYTES = 2_000_000  # the label table has 600 kB
-LARGEST_HEADER_BYTES = 1_000  # the names of its columns, which pandas turns into two hundred times as much, have 57
+LARGEST_HEADER_BYTES = 1_000  # the names of its columns, which pandas turns into two hundred times as much, have 50
 LARGEST_TOTAL_BYTES = 6_000_000_000  # twice the dataset's
 LARGEST_RATIO = 100  # of a member to its compressed form: photographs reach 1, the label table 10
 

@@ -101,7 +101,7 @@ def _download(archive: Path, data: Data) -> None:
             problem = f"Kaggle, or a proxy before it, does not answer as it should ({type(error).__name__})"
             raise SourceError(f"{problem}: run again later, {KEEPS}") from None
         if not transient or retry > data.retries:
-            raise SourceError(full + (f" (gave up after {data.retries} retries)" if transient else ""))
+            raise SourceError(full + (f" (attempts: {retry})" if retry > 1 else ""))
         wait = min(max(data.retry_wait * 2 ** (retry - 1), asked), data.longest_wait)
         print(f"download: {brief}; trying again in {round(wait, 2):g} s ({retry} of {data.retries})", file=sys.stderr)
         time.sleep(wait)

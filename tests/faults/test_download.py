@@ -102,7 +102,7 @@ def test_a_transient_answer_that_stays_ends_after_the_retries_and_no_other_attem
     line = machine.refusal(*[f"Kaggle answered {status}"] * 2)
     assert f"Kaggle answered with status {status}: " in line
     assert advice in line
-    assert line.endswith("(gave up after 2 retries)")
+    assert line.endswith("(attempts: 3)")
     assert len(machine.server.transfers()) == 3
 
 
@@ -583,6 +583,9 @@ def test_a_disk_that_runs_full_while_extracting_is_named_and_the_next_run_needs_
     resize("10m")
     line = machine.refusal()
     assert f"No space left on device: {machine.work} needs 0.001 GB for the archive and the images, and" in line
+    free = shutil.disk_usage(machine.data).free
+    assert free > machine.extracted_bytes
+    assert f"and {free / 1e9:.3g} GB are free: make room there and run again" in line
     assert {path.name for path in machine.data.iterdir()} == {machine.work.name}
     assert machine.archive.read_bytes() == archive.read_bytes()
     machine.server.requests.clear()

@@ -121,7 +121,10 @@ class Machine:
         )
 
     def finish(self, process: "subprocess.Popen[str]") -> Finished:
-        out, err = process.communicate(timeout=120)
+        try:
+            out, err = process.communicate(timeout=120)
+        finally:
+            process.kill()  # does nothing if it has ended
         assert not any(secret in out + err for secret in self.server.secrets)
         return Finished(process.returncode, out, err)
 
