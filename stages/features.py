@@ -133,7 +133,7 @@ def write_features(manifest: pd.DataFrame, stores: list[ViewStore], info: Featur
     Not through a memory map: where the disk is full, that kills the process without a word.
     """
     header = npy_header(info)
-    with replacing(FEATURES) as folder:
+    with replacing(FEATURES, size=4 * info.dim * info.images * info.views) as folder:
         folder.mkdir()
         for view, store in enumerate(stores):
             with view_file(folder, view).open("wb") as file:

@@ -14,8 +14,8 @@ ROOT_RIGHTS = [] if os.geteuid() == 0 else ["sudo", "-n"]
 
 @contextmanager
 def small_disk(folder: Path, megabytes: int) -> Iterator[None]:
-    """Mount an empty disk of this size at a new folder; the test is skipped where nothing can be mounted."""
-    folder.mkdir()
+    """Mount an empty disk of this size at a folder; the test is skipped where nothing can be mounted."""
+    folder.mkdir(exist_ok=True)
     options = f"size={megabytes}m,uid={os.getuid()}"
     mount = subprocess.run(
         [*ROOT_RIGHTS, "mount", "-t", "tmpfs", "-o", options, "tmpfs", folder],

@@ -14,8 +14,10 @@ from stages.backbone import convert_to_openvino
 from stages.common.backbones import build_backbone, save_backbone
 from stages.common.errors import DiskError
 from stages.common.files import replacing
+from tests.faults.project import chunks, contents, make_project, run_stage
 from tests.faults.small_disk import filled, remount, small_disk
 from tests.faults.test_interruption import CHANGES, PIPELINE, forget, outputs
+from tests.imports import ROOT
 from tests.pipeline.workspace import Workspace, executed
 from tools.demo import environment
 
@@ -40,7 +42,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
 def refusal(folder: Path, stage: str) -> str:
     """Run a stage that has to fail, and return its one line."""
     command = [sys.executable, "-m", f"stages.{stage}"]
-    result = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, check=False)
+    environ = environment() | {"PYTHONPATH": str(ROOT)}  # the folder itself comes first
+    result = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False)
     lines = [line for line in result.stderr.splitlines() if line and not line.lstrip("\r").startswith(BARS)]
     assert (result.returncode, len(lines)) == (1, 1), result.stderr
     return lines[0]
@@ -57,7 +60,7 @@ def partial_files(folder: Path) -> list[Path]:
 def test_a_full_disk_is_one_line_and_a_rerun_with_room_finishes(finished: Finished, stage: str) -> None:
     folder = finished.workspace.folder
     if stage == "features":
-        for chunk in (folder / "data/.features").rglob("*.npz"):
+        for chunk in (folder / "data/.features").rglob("*.chunk"):
             chunk.unlink()
     with filled(folder.parent, leave=4096):
         line = refusal(folder, stage)
@@ -105,3 +108,34 @@ def test_a_model_that_does_not_fit_leaves_nothing(keras: Any, tmp_path: Path, fo
                 else:
                     convert_to_openvino(model, folder / "backbone.xml")
         assert list(target.parent.iterdir()) == []
+
+
+IMAGES = 600  # three chunks a view: 256, 256 and 88 images of 1,280 numbers
+STORE_BYTES = 2 * IMAGES * (1280 * 4 + 32)  # with two views; data/features takes as much again
+
+
+@pytest.mark.parametrize(
+    ("room", "finished"),
+    [(100_000, 0), (2_000_000, 1), (4_500_000, 3), (1.02 * STORE_BYTES, 6), (1.8 * STORE_BYTES, 6)],
+    ids=["first chunk", "second view of the first chunk", "second chunk", "features", "almost"],
+)
+def test_a_disk_that_fills_up_keeps_the_chunks_that_are_finished(
+    backbones: dict[str, Path], tmp_path: Path, room: float, finished: int
+) -> None:
+    project = tmp_path / "small/project"
+    with small_disk(tmp_path / "small", megabytes=100):
+        make_project(project, backbones["first"], IMAGES)
+        with filled(tmp_path / "small", leave=int(room)):
+            line = refusal(project, "features")
+            assert re.search(r"needs (more than the )?[\d,.]+ MB(, and [\d.]+ MB are| that are) free", line), line
+            kept = chunks(project)
+            assert len(kept) == finished
+            assert partial_files(project) == []
+            assert not (project / "data/features").exists()
+        assert run_stage(project, "features").returncode == 0
+        assert chunks(project).items() >= kept.items()
+        assert len(chunks(project)) == 6
+        made = contents(project / "data/features")
+        shutil.rmtree(project / "data/.features")
+        assert run_stage(project, "features").returncode == 0
+        assert contents(project / "data/features") == made

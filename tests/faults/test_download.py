@@ -7,10 +7,9 @@ import copy
 import shutil
 import stat
 import struct
-import subprocess
 import tracemalloc
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from email.utils import formatdate
 from pathlib import Path
 from typing import Literal
@@ -20,6 +19,7 @@ import pytest
 from stages.common.errors import SourceError
 from stages.sources import archive as source
 from stages.sources import kaggle
+from tests.faults.small_disk import remount, small_disk
 from tests.pipeline.workspace import Workspace
 from tests.sources.kaggle_server import KaggleServer
 from tests.sources.machine import (
@@ -526,35 +526,18 @@ def test_a_label_table_that_is_none_is_refused(hostile: Machine, table: bytes) -
 
 
 @pytest.fixture
-def resize(machine: Machine) -> Iterator[Callable[[str], None]]:
-    """Give the machine's data a disk of its own, and return what sets its size."""
-    mounted = False
-
-    def mount(size: str) -> None:
-        nonlocal mounted
-        options = f"{'remount,' if mounted else ''}size={size}"
-        result = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", machine.data],  # noqa: S607 (mount is where it is)
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if result.returncode and not mounted:
-            pytest.skip(f"no right to mount a disk of a given size: {result.stderr.strip()}")
-        assert result.returncode == 0, result.stderr
-        mounted = True
-
-    yield mount
-    if mounted:
-        subprocess.run(["umount", machine.data], check=True)  # noqa: S607
+def disk(machine: Machine) -> Iterator[Path]:
+    """Give the machine's data a disk of its own."""
+    with small_disk(machine.data, megabytes=64):
+        yield machine.data
 
 
 def test_a_disk_that_runs_full_while_downloading_is_named_and_the_next_run_goes_on(
-    machine: Machine, archive: Path, resize: Callable[[str], None]
+    machine: Machine, archive: Path, disk: Path
 ) -> None:
     size = archive.stat().st_size
     machine.archive_bytes, machine.extracted_bytes = size, size // 2 + CHUNK_BYTES
-    resize("16m")
+    remount(disk, "size=16m")
     machine.params |= {"silence": 3}
     machine.server.stall_after = size // 2
     process = machine.start()
@@ -570,17 +553,17 @@ def test_a_disk_that_runs_full_while_downloading_is_named_and_the_next_run_goes_
     assert f"No space left on device: {machine.work} needs {needed} for the archive and the images, and" in line
     assert "GB are free: make room there and run again, what has been downloaded is kept" in line
     assert {path.name for path in machine.data.iterdir()} == {filler.name, machine.work.name}
-    resize("64m")
+    remount(disk, "size=64m")
     machine.assert_fetched()
     assert machine.server.transfers()[-1].range == f"bytes={written}-"
     assert written >= chunks(size // 2)
 
 
 def test_a_disk_that_runs_full_while_extracting_is_named_and_the_next_run_needs_no_network(
-    machine: Machine, archive: Path, resize: Callable[[str], None]
+    machine: Machine, archive: Path, disk: Path
 ) -> None:
     machine.extracted_bytes = 1_000_000  # less than there is, as if the dataset had grown
-    resize("10m")
+    remount(disk, "size=10m")
     line = machine.refusal()
     assert f"No space left on device: {machine.work} needs 0.001 GB for the archive and the images, and" in line
     free = shutil.disk_usage(machine.data).free
@@ -589,7 +572,7 @@ def test_a_disk_that_runs_full_while_extracting_is_named_and_the_next_run_needs_
     assert {path.name for path in machine.data.iterdir()} == {machine.work.name}
     assert machine.archive.read_bytes() == archive.read_bytes()
     machine.server.requests.clear()
-    resize("64m")
+    remount(disk, "size=64m")
     machine.assert_fetched()
     assert machine.server.requests == []
 

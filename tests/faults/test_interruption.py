@@ -55,7 +55,7 @@ def outputs(folder: Path) -> dict[str, str]:
 
 def chunks(folder: Path) -> dict[Path, int]:
     """Return when each finished chunk of features was written."""
-    return {path: path.stat().st_mtime_ns for path in (folder / "data/.features").glob("*/[!.]*.npz")}
+    return {path: path.stat().st_mtime_ns for path in (folder / "data/.features").glob("*/*.chunk")}
 
 
 def forget(workspace: Workspace, stage: str) -> None:
