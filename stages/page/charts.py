@@ -115,12 +115,15 @@ def reliability_chart(reliability: pd.DataFrame) -> Chart:
 
 def roc_chart(curve: pd.DataFrame) -> Chart:
     """Return the chart of one class's ROC curve, with the diagonal of guessing."""
-    return _small(curve, "false_positive_rate", "true_positive_rate", "1 - specificity", "sensitivity", [0, 1])
+    return _small(curve, "false_positive_rate", "true_positive_rate", "1 − specificity", "sensitivity", [0, 1])
 
 
 def precision_recall_chart(curve: pd.DataFrame, prevalence: float) -> Chart:
     """Return the chart of one class's precision over its recall, with the precision of guessing, the prevalence."""
-    return _small(curve, "recall", "precision", "recall", "precision", [prevalence, prevalence])
+    # steps, because precision between two points of a curve is not on the line between them
+    recall, precision = curve["recall"].to_numpy().repeat(2)[1:], curve["precision"].to_numpy().repeat(2)[:-1]
+    steps = pd.DataFrame({"recall": recall, "precision": precision})
+    return _small(steps, "recall", "precision", "recall", "precision", [prevalence, prevalence])
 
 
 def _small(curve: pd.DataFrame, x: str, y: str, x_label: str, y_label: str, guess: list[float]) -> Chart:

@@ -29,11 +29,9 @@ def estimate(values: dict[str, Any], name: str) -> Estimate:
     low, high = values.get(f"{name}_ci") or (None, None)
     reason = ""
     if name not in values:
-        reason = "the evaluation did not compute it"
+        reason = "not computed"
     elif value is None:
-        support = values.get("support")
-        few = support is not None and support < 2
-        reason = f"{support} images are too few" if few else "it cannot be computed from these images"
+        reason = "too few images" if values.get("support", 2) < 2 else "undefined here"
     return Estimate(value, low, high, reason)
 
 
