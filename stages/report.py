@@ -5,7 +5,6 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -86,10 +85,13 @@ def read_subgroups(part: str) -> list[dict[str, Any]]:
     if not SUBGROUPS.is_file():
         return []
     table = read_table(SUBGROUPS)
-    numbers = table[["balanced_accuracy", "low", "high"]].apply(pd.to_numeric, errors="coerce").astype(object)
-    numbers = numbers.where(numbers.notna(), None)
-    table["estimate"] = [Estimate(*row, reason="undefined here") for row in numbers.itertuples(index=False)]
-    return table[table["part"] == part].to_dict("records")
+
+    def row_estimate(row: dict[str, str]) -> Estimate:
+        value, low, high = (float(row[key]) if row[key] else None for key in ("balanced_accuracy", "low", "high"))
+        return Estimate(value, low, high, reason="undefined here")
+
+    rows: list[dict[str, Any]] = table[table["part"] == part].to_dict("records")  # type: ignore[assignment] # str keys
+    return [row | {"estimate": row_estimate(row)} for row in rows]
 
 
 def describe_classes(shown: dict[str, Any]) -> dict[str, Any]:
@@ -114,13 +116,13 @@ def describe_training() -> dict[str, Any]:
                 curves[part, name] = pd.read_csv(path, sep="\t").assign(step=lambda table: table["step"] + 1)
             except (OSError, ValueError, KeyError) as error:
                 raise DataError(f"{path} cannot be read ({error}): run dvc repro train") from None
-    kept = curves["eval", "loss"]["loss"].idxmin()
-    best = int(curves["eval", "loss"]["step"][kept])
+    kept = int(curves["eval", "loss"]["loss"].argmin())
+    best = int(curves["eval", "loss"]["step"].iloc[kept])
     return {
         "epochs": len(curves["eval", "loss"]),
         "best": best,
-        "best_loss": curves["eval", "loss"]["loss"][kept],
-        "best_accuracy": curves["eval", "accuracy"]["accuracy"][kept],
+        "best_loss": curves["eval", "loss"]["loss"].iloc[kept],
+        "best_accuracy": curves["eval", "accuracy"]["accuracy"].iloc[kept],
         "loss_chart": training_chart(curves["train", "loss"], curves["eval", "loss"], "loss", best),
         "accuracy_chart": training_chart(curves["train", "accuracy"], curves["eval", "accuracy"], "accuracy", best),
     }
@@ -139,6 +141,7 @@ def describe_curves(shown: dict[str, Any]) -> dict[str, Any]:
     labels = read_table(PLOTS / "confusion_matrix.csv")
     confusion = pd.crosstab(labels["label"], labels["predicted"])
     roc = dict(iter(read_numbers(PLOTS / "roc.csv").groupby("label")))
+    precision_recall = dict(iter(read_numbers(PLOTS / "precision_recall.csv").groupby("label")))
     reliability = read_numbers(PLOTS / "reliability.csv")
     return {
         "confusion": confusion.reindex(index=classes, columns=classes, fill_value=0),
@@ -147,7 +150,7 @@ def describe_curves(shown: dict[str, Any]) -> dict[str, Any]:
                 roc_chart(roc[label]) if label in roc else None,
                 precision_recall_chart(curve, shown["per_class"][label]["support"] / shown["support"]),
             )
-            for label, curve in read_numbers(PLOTS / "precision_recall.csv").groupby("label")
+            for label, curve in precision_recall.items()
         },
         "reliability_chart": reliability_chart(reliability),
         "reliability_text": " to ".join(

@@ -90,9 +90,11 @@ def test_each_param_is_listed_by_the_stage_that_uses_it_and_nothing_else_is() ->
     listed = {param for stage in PIPELINE.values() for param in stage.get("params", [])}
     assert listed <= LEAVES | set(Params.model_fields)
     # that the report shows them all does not count
-    assert set().union(*(params_listed_by(stage) for stage in PIPELINE if stage != "report")) | {
-        leaf for leaf in LEAVES if leaf.startswith("report.")
-    } == LEAVES
+    assert (
+        set().union(*(params_listed_by(stage) for stage in PIPELINE if stage != "report"))
+        | {leaf for leaf in LEAVES if leaf.startswith("report.")}
+        == LEAVES
+    )
 
 
 def test_params_yaml_has_exactly_the_keys_of_the_schema() -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 Ticks = list[tuple[float, str]]
 
@@ -64,7 +64,7 @@ def draw_chart(
     x_range, y_range = (low_high if low_high[0] < low_high[1] else (0, 1) for low_high in (x_range, y_range))
 
     def place(x: ArrayLike, y: ArrayLike) -> list[tuple[float, float]]:
-        columns = np.interp(x, x_range, (left, right)), np.interp(y, y_range, (bottom, top))
+        columns = np.interp(np.asarray(x), x_range, (left, right)), np.interp(np.asarray(y), y_range, (bottom, top))
         points = np.column_stack(columns).round(1)
         # where a curve has thousands of points, most are the same to a tenth of a pixel
         new = np.append(True, (np.diff(points, axis=0) != 0).any(axis=1))
@@ -80,8 +80,8 @@ def draw_chart(
 
 
 def _ticks(low_high: tuple[float, float], count: int) -> list[float]:
-    values: NDArray[np.float64] = MaxNLocator(count, steps=[1, 2, 2.5, 5, 10]).tick_values(*low_high)
-    return [float(value) for value in values.round(10) if low_high[0] <= value <= low_high[1]]
+    values = np.round(MaxNLocator(count, steps=[1, 2, 2.5, 5, 10]).tick_values(*low_high), 10)
+    return [float(value) for value in values if low_high[0] <= value <= low_high[1]]
 
 
 def training_chart(training: pd.DataFrame, validation: pd.DataFrame, name: str, best: int) -> Chart:
@@ -115,7 +115,9 @@ def reliability_chart(reliability: pd.DataFrame) -> Chart:
 
 def roc_chart(curve: pd.DataFrame) -> Chart:
     """Return the chart of one class's ROC curve, with the diagonal of guessing."""
-    return _small(curve, "false_positive_rate", "true_positive_rate", "1 − specificity", "sensitivity", [0, 1])
+    return _small(
+        curve, "false_positive_rate", "true_positive_rate", "1 \N{MINUS SIGN} specificity", "sensitivity", [0, 1]
+    )
 
 
 def precision_recall_chart(curve: pd.DataFrame, prevalence: float) -> Chart:
@@ -127,5 +129,5 @@ def precision_recall_chart(curve: pd.DataFrame, prevalence: float) -> Chart:
 
 
 def _small(curve: pd.DataFrame, x: str, y: str, x_label: str, y_label: str, guess: list[float]) -> Chart:
-    lines = [("guide", [0, 1], guess), ("first", curve[x], curve[y])]
+    lines: list[tuple[str, ArrayLike, ArrayLike]] = [("guide", [0, 1], guess), ("first", curve[x], curve[y])]
     return draw_chart(lines, x_label, y_label, size=(170, 160), ticks=2)

@@ -43,8 +43,8 @@ def count_parts(manifest: pd.DataFrame, split: pd.DataFrame) -> pd.DataFrame:
     images = manifest[["image_id", "label", "lesion_id"]].merge(split, on="image_id")
     both = pd.concat([images, images.assign(label=IN_ALL)])
     both = pd.concat([both, both.assign(part=IN_ALL)])
-    counts = both.groupby(["label", "part"]).agg(images=("image_id", "size"), lesions=("lesion_id", "nunique"))
-    table = counts.unstack("part", fill_value=0).swaplevel(axis="columns")
+    counts = both.pivot_table(["image_id", "lesion_id"], "label", "part", aggfunc="nunique", fill_value=0)
+    table = counts.rename(columns={"image_id": "images", "lesion_id": "lesions"}).swaplevel(axis="columns")
     parts = [part for part in PARTS if (images["part"] == part).any()]
     labels = [*sorted(set(images["label"])), IN_ALL]
     return table.loc[labels, [(part, unit) for part in [*parts, IN_ALL] for unit in ("images", "lesions")]]

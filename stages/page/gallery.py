@@ -69,20 +69,19 @@ def draw_examples(chosen: pd.DataFrame, manifest: pd.DataFrame) -> list[Example]
     head, info = read_linear_head()
     require_same_backbone(info, backbone)
     last_maps = LastMaps()
-    files = manifest.set_index("image_id")[["path", "sha256"]]
+    files = manifest[["image_id", "path", "sha256"]]
     examples = []
-    for row in chosen.itertuples():
-        path, sha256 = files.loc[row.image_id]
-        pixels = render_views(read_image(Path(path), sha256), [Warp()], backbone.image_size)[0]
+    for row in chosen.merge(files, on="image_id").to_dict("records"):
+        pixels = render_views(read_image(Path(row["path"]), row["sha256"]), [Warp()], backbone.image_size)[0]
         maps = head.activation_maps(last_maps.run(pixels))
-        predicted = info.classes.index(row.predicted)
-        picture = cv2.resize(pixels, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+        predicted = info.classes.index(row["predicted"])
+        picture = np.asarray(cv2.resize(pixels, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.uint8)
         examples.append(
             Example(
-                image_id=row.image_id,
-                label=row.label,
-                predicted=row.predicted,
-                probability=float(row.probability),
+                image_id=row["image_id"],
+                label=row["label"],
+                predicted=row["predicted"],
+                probability=float(row["probability"]),
                 probability_alone=float(softmax(maps.mean(axis=(0, 1)) + head.bias)[predicted]),
                 image=data_uri(picture),
                 overlay=data_uri(overlay(picture, maps[:, :, predicted])),
