@@ -42,6 +42,7 @@ def main() -> None:
     content = {
         "params": params.model_dump(),
         "backbone": backbone,
+        "weights": Path(params.backbone.weights).name,
         "metrics": metrics,
         "part": part,
         "statistics": read_json(STATISTICS),
@@ -75,9 +76,9 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_numbers(path: Path) -> pd.DataFrame:
-    """Return a table whose columns are numbers, but for `label`."""
+    """Return a table whose columns are numbers, but for `label` and `probabilities`."""
     table = read_table(path)
-    return table.astype({column: float for column in table.columns if column != "label"})
+    return table.astype({column: float for column in table.columns if column not in ("label", "probabilities")})
 
 
 def read_subgroups(part: str) -> list[dict[str, Any]]:
@@ -153,16 +154,16 @@ def describe_curves(shown: dict[str, Any]) -> dict[str, Any]:
             for label, curve in precision_recall.items()
         },
         "reliability_chart": reliability_chart(reliability),
-        "reliability_text": " to ".join(
-            f"{row.accuracy:.2f} at {row.confidence:.2f}" for row in reliability.iloc[[0, -1]].itertuples()
-        ),
+        "reliability": reliability.to_dict("records"),
         "temperature": shown.get("temperature"),
     }
 
 
 def as_yaml(value: Any) -> str:
     """Return a value, or all params, as params.yaml would say it."""
-    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=10_000).removesuffix("...\n").strip()
+    flow = not isinstance(value, dict)
+    text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=10_000, default_flow_style=flow)
+    return text.removesuffix("...\n").strip()
 
 
 def escape_markdown(value: Any) -> Any:

@@ -9,6 +9,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 Ticks = list[tuple[float, str]]
+STYLES = ("first", "second")
 
 
 @dataclass(frozen=True)
@@ -103,13 +104,17 @@ def training_chart(training: pd.DataFrame, validation: pd.DataFrame, name: str, 
 
 
 def reliability_chart(reliability: pd.DataFrame) -> Chart:
-    """Return the chart of accuracy over mean confidence, with the diagonal where they are equal."""
+    """Return the chart of accuracy over mean confidence, with the diagonal where they are equal.
+
+    One line, or two where the column `probabilities` tells those as predicted (first) from calibrated ones (second).
+    """
+    lines: list[tuple[str, ArrayLike, ArrayLike]] = [("guide", [0, 1], [0, 1])]
+    curves = reliability.groupby("probabilities", sort=False) if "probabilities" in reliability else [("", reliability)]
+    lines += [
+        (style, curve["confidence"], curve["accuracy"]) for style, (_, curve) in zip(STYLES, curves, strict=False)
+    ]
     return draw_chart(
-        [("guide", [0, 1], [0, 1]), ("first", reliability["confidence"], reliability["accuracy"])],
-        "mean probability of the predicted class",
-        "share that is right",
-        size=(340, 300),
-        dots=True,
+        lines, "mean probability of the predicted class", "share that is right", size=(340, 300), dots=True
     )
 
 
