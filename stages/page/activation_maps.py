@@ -47,7 +47,8 @@ def linear_head(keras: Any, head: Any) -> LinearHead:
         keras.ops.convert_to_numpy(array).astype(np.float64)
         for array in (normalization.mean, normalization.variance, dense.kernel, dense.bias)
     )
-    return LinearHead(mean.ravel(), kernel / np.sqrt(variance).reshape(-1, 1), bias)
+    deviation = np.maximum(np.sqrt(variance), keras.config.epsilon())  # as the layer has it
+    return LinearHead(mean.ravel(), kernel / deviation.reshape(-1, 1), bias)
 
 
 def read_linear_head() -> tuple[LinearHead, HeadInfo]:
