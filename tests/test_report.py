@@ -269,15 +269,16 @@ def test_the_stage_needs_no_tensorflow(project: Path) -> None:
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(ROOT)})
 
 
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[Browser]":
+    if find_browser() is None:
+        pytest.skip("this test looks at the page in Chromium or Chrome, and none is installed")
+    with open_browser() as browser:
+        yield browser
+
+
 class TestBrowser:
     """The page in Chromium."""
-
-    @pytest.fixture(scope="class")
-    def browser(self) -> "Iterator[Browser]":
-        if find_browser() is None:
-            pytest.skip("this test looks at the page in Chromium or Chrome, and none is installed")
-        with open_browser() as browser:
-            yield browser
 
     @pytest.fixture(params=["finished", "many_classes"])
     def page(self, request: pytest.FixtureRequest) -> Path:
