@@ -5,14 +5,15 @@ BIN := $(VENV)/bin
 # DVC runs `python -m stages.NAME`: it must find the environment's Python.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo repro test soak lint format requirements clean
+.PHONY: help demo repro screenshots test soak lint format requirements clean
 
 help:
-	@echo "make demo   try the whole pipeline on drawn images: no account, no data, two minutes"
-	@echo "make repro  the real thing: download HAM10000 from Kaggle, train, evaluate (dvc repro)"
-	@echo "make test   run the tests"
-	@echo "make soak   kill and interrupt every stage at random, 20 times each (ROUNDS=20 MINUTES=90)"
-	@echo "make lint   check style and types"
+	@echo "make demo         try the whole pipeline on drawn images: no account, no data, two minutes"
+	@echo "make repro        the real thing: download HAM10000 from Kaggle, train, evaluate, report (dvc repro)"
+	@echo "make screenshots  pictures of the report, on a phone, on a desktop and printed (needs Chromium)"
+	@echo "make test         run the tests"
+	@echo "make soak         kill and interrupt every stage at random, 20 times each (ROUNDS=20 MINUTES=90)"
+	@echo "make lint         check style and types"
 
 # uv installs several times faster than pip; both stay inside the environment. Compiled now, the libraries start twice
 # as fast in the first run, and in every run where Python may not write its cache.
@@ -32,6 +33,9 @@ demo: $(BIN)/.installed
 
 repro: $(BIN)/.installed
 	$(BIN)/dvc repro
+
+screenshots: $(BIN)/.installed-dev
+	$(BIN)/python -m tools.screenshots
 
 test: $(BIN)/.installed-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile

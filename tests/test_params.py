@@ -38,6 +38,7 @@ RANGES: list[tuple[str, list[float], list[float]]] = [  # key, the extremes that
     ("train.epochs", [1, 10_000], [0, 10_001]),
     ("train.patience", [1, 10_000], [0, 10_001]),
     ("train.seed", [0, 2**32 - 1], [-1, 2**32]),
+    ("report.gallery", [0, 6], [-1, 7]),
 ]
 
 NO_NUMBERS = [True, "0.5", None, [0.5], float("nan"), float("inf"), -float("inf")]

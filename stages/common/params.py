@@ -117,6 +117,12 @@ class Evaluate(Section):
     tta: bool
 
 
+class Report(Section):
+    """What the page shows: `gallery` images of each class that were right, and as many that were wrong."""
+
+    gallery: Annotated[int, Field(ge=0, le=6)]
+
+
 class Params(Section):
     data: Data
     split: Split
@@ -125,6 +131,7 @@ class Params(Section):
     features: Features
     train: Train
     evaluate: Evaluate
+    report: Report
 
 
 def load_params(path: Path = PARAMS_FILE) -> Params:

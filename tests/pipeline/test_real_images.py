@@ -95,8 +95,8 @@ def test_every_plot_is_drawn(real: Workspace) -> None:
     assert "errors" not in vega
 
 
-def test_a_new_dropout_trains_and_evaluates_and_nothing_else(real: Workspace) -> None:
-    assert real.experiment("train.dropout=0.4", "train.epochs=5") == ["train", "evaluate"]
+def test_a_new_dropout_trains_evaluates_and_reports_and_nothing_else(real: Workspace) -> None:
+    assert real.experiment("train.dropout=0.4", "train.epochs=5") == ["train", "evaluate", "report"]
     difference = real.dvc("metrics", "diff", "HEAD")
     assert "test.balanced_accuracy" in difference
     rows = list(csv.DictReader(io.StringIO(real.dvc("exp", "show", "--csv"))))
@@ -104,8 +104,14 @@ def test_a_new_dropout_trains_and_evaluates_and_nothing_else(real: Workspace) ->
     assert {row["train.dropout"] for row in rows} >= {"0.4", "0.5"}
 
 
-def test_scoring_without_averaged_views_only_evaluates(real: Workspace) -> None:
-    assert real.experiment("train.dropout=0.4", "train.epochs=5", "evaluate.tta=false") == ["evaluate"]
+def test_scoring_without_averaged_views_only_evaluates_and_reports(real: Workspace) -> None:
+    executed_stages = real.experiment("train.dropout=0.4", "train.epochs=5", "evaluate.tta=false")
+    assert executed_stages == ["evaluate", "report"]
+
+
+def test_the_gallery_only_reports(real: Workspace) -> None:
+    changes = ("train.dropout=0.4", "train.epochs=5", "evaluate.tta=false")
+    assert real.experiment(*changes, "report.gallery=1") == ["report"]
 
 
 def test_more_views_compute_only_the_new_ones_and_a_return_computes_nothing(real: Workspace) -> None:
@@ -120,6 +126,7 @@ def test_more_views_compute_only_the_new_ones_and_a_return_computes_nothing(real
     assert len({path.parent for path in set(after) - set(before)}) == 1
     assert (real.folder / "data/features/view_001.npy").read_bytes() == view
     assert real.experiment("augmentation.views=1", "train.dropout=0.5", "train.epochs=150", "evaluate.tta=true") == []
+    assert (real.folder / "report/index.html").is_file()
 
 
 def test_a_killed_features_stage_loses_at_most_one_chunk(real: Workspace) -> None:

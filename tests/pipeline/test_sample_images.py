@@ -1,14 +1,21 @@
 """The whole pipeline on drawn images and random weights: determinism, engines and backbones."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 
+from stages.common.heads import load_head
+from stages.common.images import read_image
+from stages.common.tables import read_table
+from stages.common.views import Warp, render_views
+from stages.page.activation_maps import LastMaps, linear_head
 from tests.pipeline.workspace import Workspace, executed
 
-STAGES = ["download", "manifest", "split", "backbone", "features", "train", "evaluate"]
+STAGES = ["download", "manifest", "split", "backbone", "features", "train", "evaluate", "report"]
 
 
 def changes(name: str, image_size: int) -> dict[str, dict[str, Any]]:
@@ -34,6 +41,7 @@ def results(workspace: Workspace) -> dict[str, bytes]:
     files += [workspace.folder / "data" / name for name in ("predictions.csv", "predictions_tta.csv")]
     files += [workspace.folder / "models/head.keras", workspace.folder / "models/head.json"]
     files += [workspace.folder / "metrics/metrics.json", workspace.folder / "plots/confusion_matrix.png"]
+    files += [workspace.folder / "report/index.html", workspace.folder / "report/MODEL_CARD.md"]
     return {path.relative_to(workspace.folder).as_posix(): path.read_bytes() for path in files}
 
 
@@ -46,7 +54,23 @@ def test_two_runs_from_scratch_give_the_same_bytes(first: Workspace, tmp_path: P
 
 def test_a_checkout_stays_clean_but_for_what_git_is_to_keep(first: Workspace) -> None:
     untracked = first.run("git", "status", "--porcelain", "--untracked-files=all").splitlines()
-    assert all(line[3:].startswith(("dvc.lock", "metrics/", "plots/")) for line in untracked), untracked
+    assert all(line[3:].startswith(("dvc.lock", "metrics/", "plots/", "report/MODEL_CARD.md")) for line in untracked), (
+        untracked
+    )
+
+
+def test_dvc_finds_the_head_for_the_model_registry(first: Workspace) -> None:
+    code = "from dvc.repo import Repo; print(Repo().artifacts.read()['dvc.yaml']['head'].path)"
+    assert first.python("-c", code).strip() == "models/head.keras"
+
+
+def test_a_run_is_found_in_the_history_of_git_by_what_its_page_says(first: Workspace) -> None:
+    first.run("git", "add", "--all")
+    first.run("git", "commit", "--quiet", "--message", "first run")
+    commands = re.search("git log .*MODEL_CARD.md", (first.folder / "report/index.html").read_text())
+    assert commands is not None
+    found = first.run(*commands[0].split()).splitlines()
+    assert [line.split(maxsplit=1)[1] for line in found] == ["first run"]
 
 
 def test_engines_agree(first: Workspace) -> None:
@@ -60,7 +84,7 @@ def test_engines_agree(first: Workspace) -> None:
 
 def test_without_a_test_part_validation_is_scored_alone(first: Workspace) -> None:
     executed_stages = first.experiment("split.test=0", "split.validation=0.2", "split.group=image")
-    assert executed_stages == ["split", "train", "evaluate"]
+    assert executed_stages == ["split", "train", "evaluate", "report"]
     assert list(first.metrics()) == ["validation"]
 
 
@@ -78,8 +102,17 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("name", "dim"), [("InceptionResNetV2", 1536), ("DenseNet121", 1024), ("ConvNeXtSmall", 768)])
-def test_backbone_goes_through_the_whole_pipeline(name: str, dim: int, cache: Path, tmp_path: Path) -> None:
+def test_backbone_goes_through_the_whole_pipeline(name: str, dim: int, cache: Path, tmp_path: Path, keras: Any) -> None:
     workspace = Workspace(tmp_path / "project", cache, changes(name, 75))
     workspace.dvc("repro")
     assert np.load(workspace.folder / "data/features/view_002.npy").shape == (100, dim)
     assert workspace.metrics()["test"]["support"] > 0
+    # what places add up to is what the head said
+    folder, images = workspace.folder, read_table(workspace.folder / "data/manifest.csv").set_index("image_id")
+    head, _ = load_head(keras, folder / "models/head.keras", folder / "models/head.json")
+    linear, last_maps = linear_head(keras, head), LastMaps(folder / "models/backbone")
+    predictions = read_table(folder / "data/predictions.csv").head(5)
+    for image_id, expected in zip(predictions["image_id"], predictions.filter(regex="^p_").to_numpy(), strict=True):
+        pixels = render_views(read_image(folder / images["path"][image_id]), [Warp()], 75)[0]
+        logits = linear.activation_maps(last_maps.run(pixels)).mean(axis=(0, 1)) + linear.bias
+        np.testing.assert_allclose(softmax(logits), expected, rtol=1e-3, atol=1e-6)

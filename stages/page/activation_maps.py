@@ -1,0 +1,86 @@
+"""Class activation maps: which regions of an image raised or lowered the logit of a class.
+
+The feature of an image is the mean of the backbone's last maps over all places, and the head is linear in it, so each
+place adds a known part to a logit (Zhou et al., Learning deep features for discriminative localization, CVPR 2016).
+Nothing is approximated: the mean of a map, and the bias, are the logit.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.common.backbones import BACKBONE
+from stages.common.errors import BackboneError
+from stages.common.heads import HeadInfo, load_head
+
+
+@dataclass(frozen=True)
+class LinearHead:
+    """The head without its softmax: logits = (feature - mean) @ weights + bias.
+
+    Attributes:
+        mean: (dim,), of the training features.
+        weights: (dim, classes), of the Dense layer, each row divided by the standard deviation of its feature.
+        bias: (classes,).
+    """
+
+    mean: NDArray[np.float64]
+    weights: NDArray[np.float64]
+    bias: NDArray[np.float64]
+
+    def activation_maps(self, maps: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return, (rows, columns, classes), what each place adds to each logit, from feature maps (rows, columns, dim).
+
+        Zero is what the average training image adds. The mean over all places, plus the bias, is the logit.
+        """
+        return (maps - self.mean) @ self.weights
+
+
+def linear_head(keras: Any, head: Any) -> LinearHead:
+    """Return the layers of a head that `stages.common.heads.build_head` built as one linear map."""
+    normalization, _, dense = head.layers
+    mean, variance, kernel, bias = (
+        keras.ops.convert_to_numpy(array).astype(np.float64)
+        for array in (normalization.mean, normalization.variance, dense.kernel, dense.bias)
+    )
+    deviation = np.maximum(np.sqrt(variance), keras.config.epsilon())  # as the layer has it
+    return LinearHead(mean.ravel(), kernel / deviation.reshape(-1, 1), bias)
+
+
+def read_linear_head() -> tuple[LinearHead, HeadInfo]:
+    """Return the trained head, read by Keras without TensorFlow; a DataError if there is none."""
+    os.environ["KERAS_BACKEND"] = "openvino"
+    import keras
+
+    head, info = load_head(keras)
+    return linear_head(keras, head), info
+
+
+class LastMaps:
+    """The backbone with its last maps as an output, in OpenVINO and full float32."""
+
+    def __init__(self, folder: Path = BACKBONE) -> None:
+        """Load the backbone of a folder; a BackboneError if it is missing or does not end in a mean over all places."""
+        import openvino
+
+        core = openvino.Core()
+        path = folder / "backbone.xml"
+        try:
+            model = core.read_model(path)
+        except RuntimeError as error:
+            raise BackboneError(f"{path} cannot be read ({error}): run dvc repro --force backbone") from None
+        pooling = model.output(0).get_node().input_value(0).get_node()
+        if pooling.get_type_name() != "ReduceMean":
+            raise BackboneError(f"{path} ends in {pooling.get_type_name()}, not in a mean: run dvc repro backbone")
+        self._places = tuple(pooling.input_value(1).get_node().data)
+        model.add_outputs(pooling.input_value(0))
+        self._model = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+
+    def run(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the last maps, (rows, columns, dim), of an image, (size, size, 3), RGB; their mean is its feature."""
+        maps = self._model({0: image[None].astype(np.float32)})[1]
+        return np.moveaxis(maps, self._places, (1, 2))[0]

@@ -1,0 +1,110 @@
+"""The most confident mistakes and right answers of each class, as pictures for a page."""
+
+import base64
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.special import softmax
+
+from stages.common.backbones import read_backbone_info
+from stages.common.heads import require_same_backbone
+from stages.common.images import read_image
+from stages.common.views import Warp, render_views
+from stages.page.activation_maps import LastMaps, read_linear_head
+
+SIDE = 176  # pixels of a picture: some 5 kB as WebP
+
+
+@dataclass(frozen=True)
+class Example:
+    """One image of the gallery.
+
+    Attributes:
+        image_id: which image.
+        label: its class.
+        predicted: the class it was taken for.
+        probability: of the predicted class, as scored.
+        probability_alone: of the predicted class, from the image without its other views.
+        image: the image as the head saw it, a data URI.
+        overlay: the same with the class activation map of the predicted class, a data URI.
+    """
+
+    image_id: str
+    label: str
+    predicted: str
+    probability: float
+    probability_alone: float
+    image: str
+    overlay: str
+
+    @property
+    def right(self) -> bool:
+        """Whether the image was taken for what it is."""
+        return self.label == self.predicted
+
+
+def choose_examples(predictions: pd.DataFrame, count: int) -> pd.DataFrame:
+    """Return `image_id, label, predicted, probability` of the most confident images: for each class up to `count`
+    that were right and `count` that were wrong, in the order of class, right first, falling probability."""
+    chosen = predictions[["image_id", "label", "predicted"]].copy()
+    chosen["probability"] = predictions.filter(regex="^p_").max(axis="columns")
+    chosen["wrong"] = chosen["label"] != chosen["predicted"]
+    chosen = chosen.sort_values(["label", "wrong", "probability", "image_id"], ascending=[True, True, False, True])
+    return chosen.groupby(["label", "wrong"]).head(count).drop(columns="wrong")
+
+
+def draw_examples(chosen: pd.DataFrame, manifest: pd.DataFrame) -> list[Example]:
+    """Return the chosen images with their pictures; each is run through the backbone once more.
+
+    Raises:
+        BackboneError, DataError: backbone, head or an image cannot be read, or they do not belong together.
+    """
+    if chosen.empty:
+        return []
+    backbone = read_backbone_info()
+    head, info = read_linear_head()
+    require_same_backbone(info, backbone)
+    last_maps = LastMaps()
+    files = manifest[["image_id", "path", "sha256"]]
+    examples = []
+    for row in chosen.merge(files, on="image_id").to_dict("records"):
+        pixels = render_views(read_image(Path(row["path"]), row["sha256"]), [Warp()], backbone.image_size)[0]
+        maps = head.activation_maps(last_maps.run(pixels))
+        predicted = info.classes.index(row["predicted"])
+        picture = np.asarray(cv2.resize(pixels, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.uint8)
+        examples.append(
+            Example(
+                image_id=row["image_id"],
+                label=row["label"],
+                predicted=row["predicted"],
+                probability=float(row["probability"]),
+                probability_alone=float(softmax(maps.mean(axis=(0, 1)) + head.bias)[predicted]),
+                image=data_uri(picture),
+                overlay=data_uri(overlay(picture, maps[:, :, predicted])),
+            )
+        )
+    return examples
+
+
+def overlay(picture: NDArray[np.uint8], activation_map: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Return a picture, (side, side, 3), in grey under a class activation map, (rows, columns), in viridis.
+
+    The colours, which the colour-blind tell apart too, go from nothing or less (dark blue) to the largest value of the
+    map (yellow).
+    """
+    side = picture.shape[0]
+    heat = cv2.resize(activation_map.astype(np.float32), (side, side), interpolation=cv2.INTER_CUBIC)
+    scaled = np.clip(255 * heat / max(float(activation_map.max()), 1e-9), 0, 255).astype(np.uint8)
+    colours = cv2.cvtColor(cv2.applyColorMap(scaled, cv2.COLORMAP_VIRIDIS), cv2.COLOR_BGR2RGB)
+    grey = cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    return cv2.addWeighted(grey, 0.5, colours, 0.5, 0).astype(np.uint8)
+
+
+def data_uri(picture: NDArray[np.uint8]) -> str:
+    """Return an RGB picture as WebP inside a data URI."""
+    _, content = cv2.imencode(".webp", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_WEBP_QUALITY, 75])
+    return "data:image/webp;base64," + base64.b64encode(content.tobytes()).decode()

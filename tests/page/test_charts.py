@@ -1,0 +1,62 @@
+"""Lines are drawn where their numbers are."""
+
+import numpy as np
+import pandas as pd
+
+from stages.page.charts import draw_chart, precision_recall_chart, reliability_chart, roc_chart, training_chart
+
+
+def test_the_corners_of_the_ranges_are_the_corners_of_the_box() -> None:
+    chart = draw_chart([("first", [0, 5, 10], [2, 3, 4])], "x", "y", x_range=(0, 10), y_range=(2, 4))
+    assert chart.lines[0].points == [
+        (chart.left, chart.bottom),
+        ((chart.left + chart.right) / 2, (chart.top + chart.bottom) / 2),
+        (chart.right, chart.top),
+    ]
+
+
+def test_ticks_stand_at_round_numbers_inside_the_range() -> None:
+    chart = draw_chart([], "x", "y", x_range=(1, 49), y_range=(0, 1))
+    assert [text for _, text in chart.x_ticks] == ["10", "20", "30", "40"]
+    assert [text for _, text in chart.y_ticks] == ["0", "0.2", "0.4", "0.6", "0.8", "1"]
+    assert (chart.left, chart.bottom) < (chart.x_ticks[0][0], chart.bottom)
+    assert [y for y, _ in chart.y_ticks] == sorted((y for y, _ in chart.y_ticks), reverse=True)
+
+
+def test_a_range_of_one_value_is_drawn_all_the_same() -> None:
+    chart = draw_chart([("first", [1], [1])], "x", "y", x_range=(1, 1))
+    assert len(chart.lines[0].points) == 1
+
+
+def test_points_that_fall_together_are_drawn_once() -> None:
+    x = np.linspace(0, 1, 100_000)
+    chart = roc_chart(pd.DataFrame({"false_positive_rate": x, "true_positive_rate": np.sqrt(x)}))
+    assert 100 < len(chart.lines[1].points) < 4000
+    assert len(chart.lines[1].svg_points) < 40_000
+
+
+def test_precision_is_drawn_as_steps_over_guessing() -> None:
+    curve = pd.DataFrame({"recall": [1, 0.5, 0], "precision": [0.25, 0.5, 1]})
+    chart = precision_recall_chart(curve, prevalence=0.25)
+    guess, line = chart.lines
+    right, middle, left = chart.right, (chart.left + chart.right) / 2, chart.left
+    heights = {text: y for y, text in chart.y_ticks}
+    quarter = (heights["0"] + heights["0.5"]) / 2
+    assert guess.points == [(left, quarter), (right, quarter)]
+    assert line.points == [
+        (right, quarter), (middle, quarter), (middle, heights["0.5"]), (left, heights["0.5"]), (left, heights["1"]),
+    ]  # fmt: skip
+
+
+def test_only_reliability_marks_its_points_and_not_those_of_the_diagonal() -> None:
+    chart = reliability_chart(pd.DataFrame({"confidence": [0.3, 0.9], "accuracy": [0.2, 1.0]}))
+    assert [line.dots for line in chart.lines] == [False, True]
+
+
+def test_training_curves_mark_the_epoch_that_is_kept() -> None:
+    steps = np.arange(1, 12)
+    losses = pd.DataFrame({"step": steps, "loss": np.linspace(3, 0.5, 11)})
+    chart = training_chart(losses, losses, "loss", best=11)
+    assert [line.style for line in chart.lines] == ["guide", "second", "first"]
+    assert {x for x, _ in chart.lines[0].points} == {chart.right}
+    assert chart.lines[1].points[0][1] == chart.top
