@@ -34,6 +34,7 @@ RANGES: list[tuple[str, list[float], list[float]]] = [  # key, the extremes that
     ("train.epochs", [1, 10_000], [0, 10_001]),
     ("train.patience", [1, 10_000], [0, 10_001]),
     ("train.seed", [0, 2**32 - 1], [-1, 2**32]),
+    ("evaluate.seed", [0, 2**32 - 1], [-1, 2**32]),
 ]
 
 NO_NUMBERS = [True, "0.5", None, [0.5], float("nan"), float("inf"), -float("inf")]
@@ -88,6 +89,10 @@ def test_what_is_no_finite_number_is_refused_for_one(tmp_path: Path, key: str, a
         ("train.epochs", 3.0, "a whole number"),
         ("data.keep_archive", "yes", "true or false"),
         ("evaluate.tta", 1, "true or false"),
+        ("evaluate.calibrate", "on", "true or false"),
+        ("evaluate.malignant", "mel", "a list of texts"),
+        ("evaluate.malignant", ["mel", ""], "a list of texts"),
+        ("evaluate.malignant", [1], "a list of texts"),
         ("data.source", "kagle", "kaggle | directory | sample"),
         ("data.source", None, "kaggle | directory | sample"),
         ("split.group", "patient", "lesion | image"),
