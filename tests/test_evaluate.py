@@ -204,7 +204,7 @@ class TestStage:
         table = pd.read_csv("metrics/subgroups.csv")
         numbers = ["images", "lesions", "balanced_accuracy", "low", "high"]
         assert list(table.columns) == ["part", "variable", "group", *numbers, "note"]
-        images = table.groupby(["part", "variable"])["images"].sum().unstack("variable")
+        images = table.pivot_table("images", "part", "variable", aggfunc="sum")
         assert images.loc["validation"].to_dict() == {"age_band": 100, "sex": 100}
         assert images.loc["test"].to_dict() == {"age_band": 200, "sex": 200}
         small = table[table["images"] < 20]

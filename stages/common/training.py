@@ -14,8 +14,8 @@ from stages.common.params import Train
 
 Batches = Iterator[tuple[NDArray[np.float32], NDArray[np.int32]]]
 
-# Images in memory at a time, all views of each: 80 MB with five views of 1,536 numbers.
-BLOCK = 2048
+# Images in memory at a time, all views of each: 8 MB with five views of 1,536 numbers.
+BLOCK = 256
 
 
 def train_head(
