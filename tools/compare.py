@@ -72,7 +72,8 @@ def main() -> None:
     for item in runs:
         views = "the mean over all views" if item.scored == PREDICTIONS_TTA else "the image alone"
         print(f"  {item.name}: {views} ({item.scored})")
-    print("\nParams that differ\n" + params_that_differ(runs).to_string())
+    params = params_that_differ(runs)
+    print("\nParams that differ" + (f"\n{params.to_string()}" if len(params) else ": none"))
     if len(others) == 1:
         print_pair(first, others[0], differences[0])
     else:
@@ -94,7 +95,7 @@ def load_run(name: str) -> Run:
             raise DataError(f"{name} has no param evaluate.tta: compare runs of this pipeline")
         scored = PREDICTIONS_TTA if params["evaluate.tta"] else PREDICTIONS
         with TemporaryDirectory() as copy:
-            folder = Path(".") if name == WORKSPACE else Path(copy)
+            folder = Path() if name == WORKSPACE else Path(copy)
             if name != WORKSPACE:
                 for path in (scored, MANIFEST):
                     (folder / path).parent.mkdir(exist_ok=True)
@@ -106,8 +107,8 @@ def load_run(name: str) -> Run:
     test = predictions[predictions["part"] == "test"]
     if test.empty:
         raise DataError(
-            f"{name} has no test images (split.test = {params.get('split.test')}), and its validation images chose when "
-            "its training stopped: compare runs with a test part"
+            f"{name} has no test images (split.test = {params.get('split.test')}), and its validation images chose "
+            "when its training stopped: compare runs with a test part"
         )
     known = manifest[["image_id", "lesion_id", "sha256"]]
     test = test.merge(known, on="image_id", how="left", validate="1:1")
@@ -116,7 +117,7 @@ def load_run(name: str) -> Run:
 
 def flatten(params: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return nested params by `section.key`."""
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, value in params.items():
         flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return flat
@@ -207,9 +208,10 @@ def verdict(first: Run, other: Run, difference: Difference, p_corrected: float |
 
 def params_that_differ(runs: list[Run]) -> pd.DataFrame:
     """Return a row for each param that not all runs have alike, a column a run; empty where a run has no such param."""
-    table = pd.DataFrame({number: item.params for number, item in enumerate(runs)}, dtype=object).map(repr)
-    table = table.where(table != "nan", "")
-    return table[table.nunique(axis="columns") > 1].set_axis([item.name for item in runs], axis="columns")
+    keys = list(dict.fromkeys(key for item in runs for key in item.params))
+    rows = {key: [repr(item.params[key]) if key in item.params else "" for item in runs] for key in keys}
+    different = {key: values for key, values in rows.items() if len(set(values)) > 1}
+    return pd.DataFrame.from_dict(different, orient="index", columns=[item.name for item in runs])
 
 
 def print_pair(first: Run, other: Run, difference: Difference) -> None:
