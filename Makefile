@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 # DVC runs `python -m stages.NAME`: it must find the environment's Python.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo repro test lint format requirements clean
+.PHONY: help demo repro test soak lint format requirements clean
 
 help:
 	@echo "make demo   try the whole pipeline on drawn images: no account, no data, two minutes"
 	@echo "make repro  the real thing: download HAM10000 from Kaggle, train, evaluate (dvc repro)"
 	@echo "make test   run the tests"
+	@echo "make soak   kill and interrupt every stage at random, 20 times each (ROUNDS=20 MINUTES=90)"
 	@echo "make lint   check style and types"
 
 # uv installs several times faster than pip; both stay inside the environment. Compiled now, the libraries start twice
@@ -34,6 +35,12 @@ repro: $(BIN)/.installed
 
 test: $(BIN)/.installed-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Kill and interrupt every stage at random moments: ROUNDS of each, begun within MINUTES.
+ROUNDS ?= 20
+MINUTES ?= 90
+soak: $(BIN)/.installed-dev
+	SOAK_ROUNDS=$(ROUNDS) SOAK_MINUTES=$(MINUTES) $(BIN)/python -m pytest -s tests/faults/test_interruption.py
 
 lint: $(BIN)/.installed-dev
 	$(BIN)/ruff check

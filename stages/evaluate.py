@@ -36,8 +36,10 @@ FEW = 20  # cases; fewer say little about a subgroup
 
 def main() -> None:
     evaluate = load_params().evaluate
-    predictions = read_table(PREDICTIONS_TTA if evaluate.tta else PREDICTIONS)
-    predictions = predictions.merge(clinical(read_table(MANIFEST)), on="image_id", how="left", validate="1:1")
+    scored = PREDICTIONS_TTA if evaluate.tta else PREDICTIONS
+    predictions = read_table(scored, "image_id", "part", "label", "predicted")
+    known = clinical(read_table(MANIFEST, "image_id", "lesion_id"))
+    predictions = predictions.merge(known, on="image_id", how="left", validate="1:1")
     part = {name: predictions[predictions["part"] == name] for name in ("validation", "test")}
     part = {name: images for name, images in part.items() if len(images)}
     metrics = {name: score(images, evaluate.malignant, evaluate.seed) for name, images in part.items()}

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from stages.common.backbones import read_backbone_info
 from stages.common.engines import EngineName, choose_engine, engine_identity, load_engine
 from stages.common.errors import run
-from stages.common.features import FEATURES, FeaturesInfo, view_file
+from stages.common.features import FEATURES, FeaturesInfo, npy_header, sealed, view_file
 from stages.common.files import replacing
 from stages.common.images import read_image
 from stages.common.params import Augmentation, load_params, require_unchanged
@@ -34,7 +34,7 @@ Result = TypeVar("Result")
 
 def main() -> None:
     params = load_params()
-    manifest = read_table(MANIFEST)
+    manifest = read_table(MANIFEST, "image_id", "path", "sha256")
     backbone = read_backbone_info()
     engine = choose_engine(params.features.engine)
     identity = engine_identity(engine)
@@ -43,7 +43,7 @@ def main() -> None:
         for view in range(params.augmentation.views + 1)
     ]
     images = image_keys(manifest)
-    stores = [ViewStore(WORK, key, images) for key in keys]
+    stores = [ViewStore(WORK, key, images, backbone.dim) for key in keys]
     compute_missing(manifest, stores, params.augmentation, backbone.image_size, engine)
     info = FeaturesInfo(
         backbone=backbone.fingerprint,
@@ -52,6 +52,7 @@ def main() -> None:
         dim=backbone.dim,
         images=len(manifest),
         keys=keys,
+        checksum="",
     )
     write_features(manifest, stores, info)
     require_unchanged(params.augmentation, params.features)
@@ -105,7 +106,11 @@ def prepare_views(
 def map_ahead(
     pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Iterable[Item], ahead: int
 ) -> Iterator[Result]:
-    """Yield function(item) in order, with at most `ahead` results computed before they are asked for."""
+    """Yield function(item) in order, with at most `ahead` results computed before they are asked for.
+
+    So memory holds `ahead` results and, while they are computed, as many items at work as the pool has threads, however
+    many items there are.
+    """
     waiting: deque[Future[Result]] = deque()
     for item in items:
         waiting.append(pool.submit(function, item))
@@ -123,16 +128,22 @@ def tick(items: Iterable[Item], bar: "tqdm[Any]") -> Iterator[Item]:
 
 
 def write_features(manifest: pd.DataFrame, stores: list[ViewStore], info: FeaturesInfo) -> None:
-    """Write data/features from complete stores, one view at a time, through memory maps."""
+    """Write data/features from complete stores, a chunk in memory at a time.
+
+    Not through a memory map: where the disk is full, that kills the process without a word.
+    """
+    header = npy_header(info)
     with replacing(FEATURES) as folder:
         folder.mkdir()
         for view, store in enumerate(stores):
-            file = view_file(folder, view)
-            matrix = np.lib.format.open_memmap(file, "w+", np.float32, (info.images, info.dim))
-            store.write_to(matrix)
-            matrix.flush()
+            with view_file(folder, view).open("wb") as file:
+                file.write(header)
+                for numbers, features in store.read():
+                    for number, feature in zip(numbers.tolist(), features, strict=True):
+                        file.seek(len(header) + number * feature.nbytes)
+                        file.write(feature.data)
         manifest[["image_id", "sha256"]].to_csv(folder / "index.csv", index=False)
-        (folder / "features.json").write_text(info.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        (folder / "features.json").write_text(sealed(info, folder).model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

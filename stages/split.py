@@ -14,7 +14,7 @@ from stages.common.tables import MANIFEST, SPLIT, read_table, write_table
 
 def main() -> None:
     split = load_params().split
-    manifest = read_table(MANIFEST)
+    manifest = read_table(MANIFEST, "image_id", "label", "lesion_id", "sha256")
     parts = assign_parts(manifest, split)
     write_table(pd.DataFrame({"image_id": manifest["image_id"], "part": parts}), SPLIT)
     require_unchanged(split)

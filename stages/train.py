@@ -7,7 +7,7 @@ import pandas as pd
 from stages.common.errors import run
 from stages.common.features import FeatureReader
 from stages.common.files import replacing
-from stages.common.heads import HEAD, HEAD_INFO, HeadInfo
+from stages.common.heads import HEAD, HEAD_INFO, HeadInfo, save_head
 from stages.common.keras_runtime import start_keras
 from stages.common.params import load_params, require_unchanged
 from stages.common.tables import MANIFEST, PREDICTIONS, PREDICTIONS_TTA, SPLIT, read_table, write_table
@@ -19,7 +19,9 @@ LOG = Path("metrics/training")
 def main() -> None:
     train = load_params().train
     features = FeatureReader()
-    images = read_table(MANIFEST)[["image_id", "label"]].merge(read_table(SPLIT), on="image_id", validate="1:1")
+    images = read_table(MANIFEST, "image_id", "label")[["image_id", "label"]].merge(
+        read_table(SPLIT, "image_id", "part"), on="image_id", validate="1:1"
+    )
     images["row"] = features.rows(images["image_id"])
     classes = sorted(images["label"].unique())
     images["target"] = pd.Categorical(images["label"], categories=classes).codes
@@ -38,7 +40,7 @@ def main() -> None:
     probabilities = predict(keras, head, features, held_out["row"].to_numpy())
     info = HeadInfo(classes=classes, backbone=features.info.backbone, augmentation=features.info.augmentation)
     with replacing(HEAD) as path:
-        head.save(path)
+        save_head(head, path)
     with replacing(HEAD_INFO) as path:
         path.write_text(info.model_dump_json(indent=2) + "\n", encoding="utf-8")
     write_table(tabulate(held_out, classes, probabilities[:, 0]), PREDICTIONS)

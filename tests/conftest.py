@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+pytest_plugins = ["tests.sources.machine"]
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stages.common.features import FeatureReader, FeaturesInfo, view_file
+from stages.common.features import FeatureReader, FeaturesInfo, sealed, view_file
 from tests.params_file import PARAMS
 
 
@@ -25,6 +25,7 @@ def write_feature_folder(folder: Path, features: NDArray[np.float32]) -> Feature
         dim=dim,
         images=images,
         keys=[f"{view:064d}" for view in range(views)],
+        checksum="",
     )
-    (folder / "features.json").write_text(info.model_dump_json(), encoding="utf-8")
+    (folder / "features.json").write_text(sealed(info, folder).model_dump_json(), encoding="utf-8")
     return FeatureReader(folder)

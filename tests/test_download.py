@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from stages import download
+from stages.sources import archive as archive_module
 from stages.sources import kaggle
 from tests.params_file import write_params
-from tests.sources.test_kaggle import SMALL, build_archive
+from tests.sources.machine import SMALL, build_archive
 
 
 @pytest.fixture
@@ -15,7 +16,7 @@ def stocked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project whose archive has been fetched already, so that no client is needed; its images are few."""
     monkeypatch.chdir(tmp_path)
     # The true sizes would need 10,015 images and 9 GB of free disk.
-    monkeypatch.setattr(kaggle, "IMAGES", SMALL)
+    monkeypatch.setattr(archive_module, "IMAGES", SMALL)
     monkeypatch.setattr(kaggle, "ARCHIVE_BYTES", 0)
     monkeypatch.setattr(kaggle, "EXTRACTED_BYTES", 0)
     archive = download.WORK / kaggle.ARCHIVE

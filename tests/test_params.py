@@ -17,6 +17,10 @@ TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
 STAGES = ["download", "manifest", "split", "backbone", "features", "train", "evaluate"]
 
 RANGES: list[tuple[str, list[float], list[float]]] = [  # key, the extremes that are allowed, what is just beyond them
+    ("data.retries", [0, 100], [-1, 101]),
+    ("data.retry_wait", [0, 3600], [-1e-9, 3601]),
+    ("data.longest_wait", [0, 3600], [-1e-9, 3601]),
+    ("data.silence", [1, 3600], [0.99, 3601]),
     ("data.sample_images", [100, 100_000], [99, 100_001]),
     ("data.seed", [0, 2**32 - 1], [-1, 2**32]),
     ("split.validation", [1e-9, 0.84], [0, 1]),

@@ -100,7 +100,8 @@ def load_run(name: str) -> Run:
                 for path in (scored, MANIFEST):
                     (folder / path).parent.mkdir(exist_ok=True)
                     (folder / path).write_text(dvc.api.read(path.as_posix(), rev=name, encoding="utf-8"), "utf-8")
-            predictions, manifest = read_table(folder / scored), read_table(folder / MANIFEST)
+            predictions = read_table(folder / scored, "image_id", "part", "label", "predicted")
+            manifest = read_table(folder / MANIFEST, "image_id", "lesion_id", "sha256")
     except (DvcException, FileNotFoundError) as error:
         hint = "run dvc repro there, or dvc fetch, and give a name that git rev-parse or dvc exp list knows"
         raise DataError(f"{name} cannot be read ({error}): {hint}") from None

@@ -35,7 +35,7 @@ def main() -> None:
         parser.error("--folds: allowed is 2 to 20")
 
     params = load_params()
-    manifest = read_table(MANIFEST)
+    manifest = read_table(MANIFEST, "image_id", "label", "lesion_id", "sha256")
     FeatureReader().rows(manifest["image_id"])  # what is missing is better said before the first fold
     fold = assign_folds(manifest, folds, params)
     # a head is too small for two threads, so each fold has one, and spawned processes share nothing

@@ -35,7 +35,7 @@ def main() -> None:
     where = {"directory": str(arguments.directory), "labels": arguments.labels and str(arguments.labels)}
     images = read_folder(params.data.model_copy(update=where))
     predictions = predict(images, params.evaluate.tta)
-    new = without_known(predictions, read_table(MANIFEST))
+    new = without_known(predictions, read_table(MANIFEST, "image_id", "lesion_id", "sha256"))
     scored = new[new["label"].isin(class_names(new))]
     if scored.empty:
         raise DataError(

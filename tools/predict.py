@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from stages.common.backbones import read_backbone_info
 from stages.common.engines import Engine, EngineName, choose_engine, load_engine
-from stages.common.errors import DataError, PipelineError, run
+from stages.common.errors import DataError, PipelineError, one_line, run
 from stages.common.heads import HeadInfo, load_head, predict_probabilities, require_same_backbone
-from stages.common.images import SUFFIXES, read_image
+from stages.common.images import SUFFIXES, read_image, require_plain_name
 from stages.common.tables import write_table
 from stages.common.views import draw_warp, render_views
 
@@ -51,7 +51,11 @@ def find_images(paths: list[Path]) -> list[Path]:
     """Return the files among `paths`, as they are, and the images in folders and subfolders among them, each once."""
     files: list[Path] = []
     for path in paths:
-        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
+        found = (
+            sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and not p.is_dir())
+            if path.is_dir()
+            else [path]
+        )
         if not found:
             raise DataError(f"{path}: no image ({', '.join(sorted(SUFFIXES))}) is in this folder")
         files += found
@@ -94,6 +98,7 @@ def read_views(files: list[Path], info: HeadInfo, size: int, tta: bool) -> dict[
 
     def prepare(file: Path) -> NDArray[np.uint8] | DataError:
         try:
+            require_plain_name(file)
             pixels = read_image(file)
         except DataError as error:
             return error
@@ -103,7 +108,7 @@ def read_views(files: list[Path], info: HeadInfo, size: int, tta: bool) -> dict[
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for file, views in zip(files, pool.map(prepare, files), strict=True):
             if isinstance(views, DataError):
-                print(f"error: {views}", file=sys.stderr)
+                print(f"error: {one_line(views)}", file=sys.stderr)
             else:
                 images[file] = views
     return images

@@ -122,6 +122,11 @@ def save_backbone(model: Any, folder: Path) -> None:
 def load_backbone(keras: Any, folder: Path = BACKBONE) -> Any:
     """Return the Keras model that `save_backbone` wrote; a BackboneError if there is none."""
     read_backbone_info(folder)
-    model = keras.models.model_from_json((folder / "architecture.json").read_text(encoding="utf-8"))
-    model.load_weights(folder / "backbone.weights.h5")
+    try:
+        # in safe mode, which is the default of this function though not of every one
+        model = keras.models.model_from_json((folder / "architecture.json").read_text(encoding="utf-8"))
+        model.load_weights(folder / "backbone.weights.h5")
+    except Exception as error:  # Keras and h5py raise what the fault of a file will have
+        reason = shorten(str(error), 200, placeholder=" ...")
+        raise BackboneError(f"{folder} holds no backbone that can be read ({reason}): run dvc repro backbone") from None
     return model

@@ -32,9 +32,22 @@ class DiskError(PipelineError):
     """A disk has not enough room."""
 
 
+DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+
+
 def megabytes(size: int) -> str:
     """Return a number of bytes as people read it."""
     return f"{size / 1e6:,.1f} MB"
+
+
+def one_line(error: PipelineError) -> str:
+    """Return the message for a terminal: one line, of 2,000 characters at most, of printable characters.
+
+    Messages quote names and values of files that nobody has checked.
+    """
+    text = " ".join(str(error).split())
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return text if len(text) <= 2000 else f"{text[:1495]} ... {text[-500:]}"
 
 
 def run(main: Callable[[], None]) -> None:
@@ -47,9 +60,9 @@ def run(main: Callable[[], None]) -> None:
     try:
         main()
     except PipelineError as error:
-        sys.exit("error: " + " ".join(str(error).split()))
+        sys.exit("error: " + one_line(error))
     except OSError as error:
-        if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+        if error.filename is None and error.errno not in DISK_FAULTS:
             raise  # a fault of ours, perhaps
         where = Path(error.filename or Path.cwd())
         problem = f"error: {error.strerror}: {where}"

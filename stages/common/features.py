@@ -1,16 +1,19 @@
-"""data/features/: the feature of every image and view, memory-mapped.
+"""data/features/: the feature of every image and view.
 
 `index.csv` names the image of each row (`image_id, sha256`), `view_000.npy` and so on hold one (images, dim) float32
 matrix a view, `features.json` says what made them.
 """
 
+import hashlib
+import os
 from collections.abc import Iterable
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from stages.common.errors import DataError
 from stages.common.params import Augmentation
@@ -20,16 +23,21 @@ FEATURES = Path("data/features")
 
 
 class FeaturesInfo(BaseModel):
-    """features.json: what made the features; `keys` identify each view (see stages/common/store.py)."""
+    """features.json: what made the features; `keys` identify each view (see stages/common/store.py).
+
+    `checksum` is over all other files of the folder and all else that is said here: DVC trusts its cache, and a file in
+    there that was damaged comes back without a word.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     backbone: str
     engine: str
     augmentation: Augmentation
-    dim: int
-    images: int
-    keys: list[str]
+    dim: int = Field(ge=1)
+    images: int = Field(ge=1)
+    keys: list[str] = Field(min_length=1)
+    checksum: str
 
     @property
     def views(self) -> int:
@@ -42,8 +50,28 @@ def view_file(folder: Path, view: int) -> Path:
     return folder / f"view_{view:03d}.npy"
 
 
+def npy_header(info: FeaturesInfo) -> bytes:
+    """Return what each view file begins with; (images, dim) little-endian float32 follow, row by row."""
+    header = BytesIO()
+    description = {"descr": "<f4", "fortran_order": False, "shape": (info.images, info.dim)}
+    np.lib.format.write_array_header_1_0(header, description)
+    return header.getvalue()
+
+
+def sealed(info: FeaturesInfo, folder: Path) -> FeaturesInfo:
+    """Return `info` with the checksum, SHA-256 in hexadecimal, of itself and of the files beside it."""
+    digest = hashlib.sha256(info.model_dump_json(exclude={"checksum"}).encode())
+    for path in [folder / "index.csv", *(view_file(folder, view) for view in range(info.views))]:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return info.model_copy(update={"checksum": digest.hexdigest()})
+
+
 class FeatureReader:
-    """The features of a folder; nothing is read before it is asked for.
+    """The features of a folder; rows are read when they are asked for.
+
+    They are read from the file, not through a memory map: a map counts as memory of the process, page by page, until
+    all features are in it.
 
     Attributes:
         info: what made them.
@@ -51,16 +79,25 @@ class FeatureReader:
     """
 
     def __init__(self, folder: Path = FEATURES) -> None:
-        """Open a folder; a DataError says so if a file is missing or contradicts the others."""
+        """Open a folder; a DataError says so if a file is missing, damaged or contradicts the others."""
+        mend = "run dvc repro features, or, where DVC sees no change, dvc repro --force --single-item features"
         try:
             self.info = FeaturesInfo.model_validate_json((folder / "features.json").read_text(encoding="utf-8"))
-            self._views = [np.load(view_file(folder, view), mmap_mode="r") for view in range(self.info.views)]
+            self._files = [view_file(folder, view) for view in range(self.info.views)]
+            intact = sealed(self.info, folder) == self.info
+            self.image_ids = pd.Index(read_table(folder / "index.csv", "image_id")["image_id"])
+            # the header is compared, not parsed: nothing that it may say is followed
+            header = npy_header(self.info)
+            begins = {_first_bytes(file, len(header)) for file in self._files}
+            sizes = {file.stat().st_size for file in self._files}
         except (OSError, ValueError) as error:
-            raise DataError(f"{folder} cannot be read ({error}): run dvc repro features") from None
-        self.image_ids = pd.Index(read_table(folder / "index.csv")["image_id"])
-        shapes = {view.shape for view in self._views}
-        if shapes != {(self.info.images, self.info.dim)} or len(self.image_ids) != self.info.images:
-            raise DataError(f"the files of {folder} contradict each other: run dvc repro --force features")
+            raise DataError(f"{folder} cannot be read ({error}): {mend}") from None
+        self._start = len(header)
+        size = self._start + self.info.images * self.info.dim * np.dtype(np.float32).itemsize
+        if not intact:
+            raise DataError(f"{folder} is damaged, its files do not have the checksum of features.json: {mend}")
+        if begins != {header} or sizes != {size} or len(self.image_ids.unique()) != self.info.images:
+            raise DataError(f"the files of {folder} contradict each other: {mend}")
 
     def rows(self, image_ids: Iterable[str]) -> NDArray[np.intp]:
         """Return the row of each image; a DataError names the first that has none."""
@@ -72,16 +109,34 @@ class FeatureReader:
 
     def view(self, view: int, rows: NDArray[np.intp]) -> NDArray[np.float32]:
         """Return the features, (len(rows), dim), of one view of some images."""
-        return np.asarray(self._views[view][rows])
+        features = np.empty((len(rows), self.info.dim), np.float32)
+        self._read(view, rows, features)
+        return features
 
     def all_views(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:
         """Return the features, (len(rows), views, dim), of all views of some images."""
-        return np.stack([view[rows] for view in self._views], axis=1)
+        features = np.empty((len(rows), self.info.views, self.info.dim), np.float32)
+        for view in range(self.info.views):
+            self._read(view, rows, features[:, view])
+        return features
 
     def random_views(self, rows: NDArray[np.intp], views: NDArray[np.intp]) -> NDArray[np.float32]:
         """Return the features, (len(rows), dim), of view views[i] of image rows[i]."""
         features = np.empty((len(rows), self.info.dim), np.float32)
         for view in range(self.info.views):
-            chosen = views == view
-            features[chosen] = self._views[view][rows[chosen]]
+            chosen = np.flatnonzero(views == view)
+            self._read(view, rows[chosen], (features[place] for place in chosen))
         return features
+
+    def _read(self, view: int, rows: NDArray[np.intp], features: Iterable[NDArray[np.float32]]) -> None:
+        """Fill each of `features`, (dim,), with a row of a view."""
+        with self._files[view].open("rb", buffering=0) as file:
+            for row, feature in zip(rows.tolist(), features, strict=True):
+                # at a place of its own, because the batches of training and validation are made in parallel
+                if os.preadv(file.fileno(), [feature.data], self._start + row * feature.nbytes) != feature.nbytes:
+                    raise DataError(f"{self._files[view]} became shorter while it was read: run dvc repro features")
+
+
+def _first_bytes(path: Path, count: int) -> bytes:
+    with path.open("rb") as file:
+        return file.read(count)

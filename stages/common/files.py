@@ -37,9 +37,8 @@ def replacing(path: Path, size: int = 0) -> Iterator[Path]:
         raise DiskError(f"{path} needs {megabytes(size)}, and {megabytes(free)} are free there: {MAKE_ROOM}")
     try:
         yield partial
-        for file in sorted(partial.rglob("*")) if partial.is_dir() else [partial]:
+        for file in _tree(partial):
             _fsync(file)
-        _fsync(partial)
         if path.is_dir():
             if not partial.is_dir():
                 raise DataError(f"{path} is a folder, and a file is to be written there: choose another name")
@@ -49,11 +48,16 @@ def replacing(path: Path, size: int = 0) -> Iterator[Path]:
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        _remove(partial)
-        free = shutil.disk_usage(path.parent).free
+        taken = sum(512 * file.lstat().st_blocks for file in _tree(partial))
+        free = shutil.disk_usage(path.parent).free + taken
         raise DiskError(f"{path} needs more than the {megabytes(free)} that are free there: {MAKE_ROOM}") from None
     finally:
         _remove(partial)
+
+
+def _tree(path: Path) -> list[Path]:
+    """Return what is in a folder, then the folder; or the file."""
+    return [*sorted(path.rglob("*")), path] if path.exists() else []
 
 
 def _remove(path: Path) -> None:

@@ -1,6 +1,9 @@
 """The trained head: what turns the feature of an image into class probabilities."""
 
+import json
+import zipfile
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -52,6 +55,23 @@ def average_views(keras: Any, head: Any) -> Any:
     return keras.Model(views, keras.layers.GlobalAveragePooling1D()(probabilities), name="averaged_head")
 
 
+def save_head(head: Any, path: Path) -> None:
+    """Write the head as a Keras file, the same bytes for the same head.
+
+    What Keras writes holds the time of day and, as "shared_object_id", addresses in memory that nothing needs.
+    """
+    head.save(path)
+    with zipfile.ZipFile(path) as file:
+        members = {name: file.read(name) for name in file.namelist()}
+    passing = {"date_saved", "shared_object_id"}
+    for name in ("metadata.json", "config.json"):
+        content = json.loads(members[name], object_hook=lambda pairs: {k: pairs[k] for k in pairs if k not in passing})
+        members[name] = json.dumps(content).encode()
+    with zipfile.ZipFile(path, "w") as file:
+        for name, content in members.items():
+            file.writestr(zipfile.ZipInfo(name), content)  # dated 1980
+
+
 def load_head(keras: Any, head: Path = HEAD, info: Path = HEAD_INFO) -> tuple[Any, HeadInfo]:
     """Return the trained head, loaded in Keras' safe mode, and its description.
 
@@ -63,8 +83,11 @@ def load_head(keras: Any, head: Path = HEAD, info: Path = HEAD_INFO) -> tuple[An
             keras.models.load_model(head, compile=False, safe_mode=True),
             HeadInfo.model_validate_json(info.read_text(encoding="utf-8")),
         )
-    except (OSError, ValueError) as error:
-        raise DataError(f"no trained head can be read from {head} and {info} ({error}): run dvc repro train") from None
+    except (
+        Exception
+    ) as error:  # Keras raises TypeError, KeyError, BadZipFile and more, as the file's fault will have it
+        reason = shorten(str(error), 200, placeholder=" ...")
+        raise DataError(f"no trained head can be read from {head} and {info} ({reason}): run dvc repro train") from None
 
 
 def predict_probabilities(keras: Any, head: Any, features: NDArray[np.float32]) -> NDArray[np.float32]:

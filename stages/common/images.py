@@ -1,18 +1,35 @@
 """Image files to pixels."""
 
 import hashlib
+import re
+import warnings
+from io import BytesIO
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from stages.common.errors import DataError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+# What a file may be by its content, whatever its suffix says.
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
+# The smallest backbone.image_size: less shows no lesion.
+MIN_SIDE = 32
+MAX_PIXELS = 100_000_000
 
 # Each caller decodes in threads of its own; OpenCV's would only compete with them.
 cv2.setNumThreads(1)
+# What is wrong with an image is said once, by our own error.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+warnings.filterwarnings("ignore", module=r"PIL\.")
+# Pillow refuses an image of more than twice this from its header, before anything of its size is allocated.
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2
+
+# The next marker in a JPEG: neither a zero after it, which stands for the byte FF itself, nor filling, nor a restart.
+_MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")
 
 
 def read_image(path: Path, sha256: str | None = None) -> NDArray[np.uint8]:
@@ -39,22 +56,70 @@ def read_bytes(path: Path) -> bytes:
         raise DataError(f"{path}: {error.strerror or error}") from None
 
 
+def require_plain_name(path: Path) -> None:
+    """Raise a DataError if no table could hold the path: it is not UTF-8, or has control characters."""
+    if re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", str(path)):  # bytes that are not UTF-8 become surrogates
+        raise DataError(f"{path}: this name is no plain UTF-8 text: rename it")
+
+
 def decode(content: bytes, path: Path) -> NDArray[np.uint8]:
     """Return the pixels, as `read_image` does, of the content of the image file `path`.
 
+    Grey becomes RGB, CMYK is converted, 16 bits are scaled to 8, an alpha channel is dropped.
+
     Raises:
-        DataError: the content is no image that OpenCV reads, or a JPEG that ends too early.
+        DataError: the content is no image of FORMATS, is truncated or damaged where that can be seen, has several
+            frames or pages, a side below MIN_SIDE, or more than MAX_PIXELS.
     """
     if not content:
         raise DataError(f"{path}: the file is empty")
-    # Some versions of OpenCV fill the missing part of a JPEG with grey and say nothing. A whole one ends its last scan
-    # (FFDA) with FFD9, and neither code can occur inside compressed data.
-    if content.startswith(b"\xff\xd8") and content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda"):
-        raise DataError(f"{path}: the JPEG is truncated")
+    image = _read_header(content, path)
+    if image.format in ("JPEG", "MPO"):
+        _require_whole_jpeg(content, path)
     try:
+        if image.format == "TIFF" and image.mode == "RGBA":  # where OpenCV darkens what is transparent
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
         pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
-    except cv2.error as error:
-        raise DataError(f"{path}: {error.err or error}") from None
+    except Exception as error:  # as in _read_header
+        raise DataError(f"{path}: the {image.format} cannot be decoded: {getattr(error, 'err', error)}") from None
     if pixels is None:
-        raise DataError(f"{path}: not an image that can be decoded")
+        raise DataError(f"{path}: the {image.format} is damaged or truncated, or of a kind that cannot be decoded")
     return np.asarray(pixels, np.uint8)
+
+
+def _read_header(content: bytes, path: Path) -> Image.Image:
+    """Return the image, not decoded yet, if its header promises one picture of a usable size."""
+    try:
+        image = Image.open(BytesIO(content), formats=FORMATS)
+        # an MPO is a JPEG to which a camera has added a second picture: the first is the photograph
+        several = image.format != "MPO" and getattr(image, "is_animated", False)
+        if image.format == "PNG":
+            image.verify()  # the checksums, for libpng would complain on stderr
+    except UnidentifiedImageError:
+        raise DataError(f"{path}: not an image in one of the formats {', '.join(FORMATS)}") from None
+    except Image.DecompressionBombError:
+        raise DataError(f"{path}: the image has more than {MAX_PIXELS // 10**6} megapixels") from None
+    except Exception as error:  # Pillow's readers raise whatever they run into: SyntaxError, struct.error, KeyError
+        raise DataError(f"{path}: not an image that can be decoded: {error}") from None
+    if several:
+        raise DataError(f"{path}: the {image.format} has several frames or pages, and which one is meant is unknown")
+    if min(image.size) < MIN_SIDE:
+        raise DataError(f"{path}: {image.width} x {image.height} pixels are too few, needed are {MIN_SIDE} a side")
+    return image
+
+
+def _require_whole_jpeg(content: bytes, path: Path) -> None:
+    """Follow the segments of a JPEG to its end marker; OpenCV would fill with grey what is missing, and say nothing.
+
+    What is damaged inside the compressed data, and still decodes to something, cannot be seen here.
+    """
+    place = 2
+    while marker := _MARKER.search(content, place):
+        code = marker[1][0]
+        if code == 0xD9:
+            return
+        if code < 0xC0:
+            raise DataError(f"{path}: the JPEG is damaged")
+        length = int.from_bytes(content[marker.end() : marker.end() + 2])  # after a scan's header follow its data
+        place = marker.end() + length
+    raise DataError(f"{path}: the JPEG is truncated")

@@ -1,6 +1,7 @@
 """Label tables: the HAM10000 metadata and the ISIC challenge ground truth, read into one form."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -17,22 +18,22 @@ def read_labels(path: Path) -> pd.DataFrame:
     a lesion id an image is its own lesion.
 
     Raises:
-        DataError: the file is no CSV in UTF-8 or in neither form, holds no row, or a one-hot row has no or two ones.
+        DataError: the file is no CSV in UTF-8 or in neither form, holds no row, names a column twice, or a one-hot row
+            has no or two ones.
     """
     try:
         # utf-8-sig: spreadsheet programs write a byte order mark
         with path.open(encoding="utf-8-sig") as file:
             header = file.readline()
-        table = pd.read_csv(
-            path,
-            sep=max(",;\t", key=header.count),
-            dtype=str,
-            keep_default_na=False,
-            encoding="utf-8-sig",
-            skipinitialspace=True,
-        )
+        separator = max(",;\t", key=header.count)
+        # the header as it stands, because pandas gives a second dx the name dx.1
+        names = _read_text(path, separator, header=None, nrows=1).iloc[0].str.strip()
+        table = _read_text(path, separator)
     except (OSError, ValueError) as error:  # pandas' parser errors and UnicodeDecodeError are ValueErrors
         raise DataError(f"label table {path} cannot be read as CSV: {error}") from None
+    repeated = names[names.str.lower().duplicated() & (names != "")]
+    if len(repeated):
+        raise DataError(f"label table {path} has two columns of the name {repeated.iloc[0]}: keep one")
     table.columns = table.columns.str.strip()
     table = _without_extra_fields(table, path)
     if table.empty:
@@ -47,12 +48,27 @@ def read_labels(path: Path) -> pd.DataFrame:
             "(HAM10000 metadata), or image and one 0/1 column for each class (ISIC ground truth)"
         )
     pattern = r"(?i)\.(?:" + "|".join(suffix[1:] for suffix in SUFFIXES) + ")$"
-    labels["image_id"] = labels["image_id"].str.strip().str.replace(pattern, "", regex=True)
+    # NFC as in the manifest stage: macOS writes the accents of file names as characters of their own
+    labels["image_id"] = labels["image_id"].str.strip().str.replace(pattern, "", regex=True).str.normalize("NFC")
     labels["label"] = labels["label"].str.strip().str.lower()
     labels["lesion_id"] = (
         labels["lesion_id"].str.strip().mask(labels["lesion_id"].str.strip() == "", labels["image_id"])
     )
     return labels
+
+
+def _read_text(path: Path, separator: str, **options: Any) -> pd.DataFrame:
+    """Return a table with each value as text, as it stands."""
+    table: pd.DataFrame = pd.read_csv(
+        path,
+        sep=separator,
+        dtype=str,
+        keep_default_na=False,
+        encoding="utf-8-sig",
+        skipinitialspace=True,
+        **options,
+    )
+    return table
 
 
 def _without_extra_fields(table: pd.DataFrame, path: Path) -> pd.DataFrame:
@@ -70,7 +86,7 @@ def _without_extra_fields(table: pd.DataFrame, path: Path) -> pd.DataFrame:
 
 
 def _from_metadata(table: pd.DataFrame, path: Path) -> pd.DataFrame:
-    labels = table.rename(columns={"dx": "label"}).filter(["image_id", "label", "lesion_id", *CLINICAL])
+    labels = table.filter(["image_id", "dx", "lesion_id", *CLINICAL]).rename(columns={"dx": "label"})
     if "lesion_id" not in labels:
         labels["lesion_id"] = ""
     if "age" in labels:

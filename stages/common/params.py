@@ -14,6 +14,7 @@ PARAMS_FILE = Path("params.yaml")
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+Seconds = Annotated[float, Field(ge=0, le=3600)]
 
 
 class _Loader(yaml.SafeLoader):
@@ -28,10 +29,19 @@ class Section(BaseModel):
 
 
 class Data(Section):
-    """Where the images and their labels come from."""
+    """Where the images and their labels come from.
+
+    Of a download that fails for a passing reason: `retries`, how often at most it is tried again; `retry_wait`, before
+    the first retry, doubled each time; `longest_wait`, the upper limit of a wait, also of one that the server asks
+    for; `silence`, without a byte before a connection is given up.
+    """
 
     source: Literal["kaggle", "directory", "sample"]
     keep_archive: bool
+    retries: Annotated[int, Field(ge=0, le=100)]
+    retry_wait: Seconds
+    longest_wait: Seconds
+    silence: Annotated[float, Field(ge=1, le=3600)]
     directory: Annotated[str, Field(min_length=1)] | None
     labels: Annotated[str, Field(min_length=1)] | None
     sample_images: Annotated[int, Field(ge=100, le=100_000)]

@@ -4,16 +4,17 @@ DVC removes a stage's outputs before it runs the stage, so what a run can take u
 one file, written whole: the features of one view for up to 256 images, each under a key that says what it was made
 from. Whatever is found is used only for images and views with the very same keys, so order, number of views and the
 set of images may change between runs, and a file left by another backbone or engine does no harm.
+
+A chunk is a SHA-256 over the key of the view and all that follows, then one record an image: its key, 32 bytes, and
+its feature, float32. It has no header that damage could make mean something else.
 """
 
 import hashlib
 import json
 import os
 import shutil
-import zipfile
-import zlib
+from collections.abc import Iterator
 from inspect import getsource
-from io import BytesIO
 from pathlib import Path
 
 import cv2
@@ -54,24 +55,29 @@ def image_keys(manifest: pd.DataFrame) -> list[bytes]:
 class ViewStore:
     """The chunks of one view."""
 
-    def __init__(self, root: Path, key: str, image_keys: list[bytes]) -> None:
-        """Take stock of the chunks in root/key; one that is damaged is deleted.
+    def __init__(self, root: Path, key: str, image_keys: list[bytes], dim: int) -> None:
+        """Take stock of the chunks in root/key; one that is damaged, or of another view, is deleted.
 
-        Attributes:
-            row_of_image: for each of `image_keys`, (chunk, row in the chunk); absent where it is to be computed.
+        Args:
+            root: the folder of all views.
+            key: of the view.
+            image_keys: of the images that are wanted, by number.
+            dim: how many numbers a feature has.
         """
         self._folder = root / key[:32]
         self._folder.mkdir(parents=True, exist_ok=True)
         os.utime(self._folder)  # see `prune`
+        self._key = key
+        self._record = np.dtype([("image", "V32"), ("feature", np.float32, (dim,))])
         wanted = {image: number for number, image in enumerate(image_keys)}
         self._found: dict[int, tuple[Path, int]] = {}
-        for path in sorted(self._folder.glob("*.npz")):
-            chunk = _read_chunk(path)
-            if chunk is None:
+        for path in sorted(self._folder.glob("*.chunk")):
+            records = self._read_chunk(path)
+            if records is None:
                 path.unlink()
                 continue
-            for row, image in enumerate(chunk[0]):
-                number = wanted.get(image.tobytes())
+            for row, image in enumerate(records["image"].tolist()):
+                number = wanted.get(image)
                 if number is not None:
                     self._found[number] = (path, row)
         self._images = image_keys
@@ -81,33 +87,37 @@ class ViewStore:
 
     def add(self, numbers: list[int], features: NDArray[np.float32]) -> None:
         """Store the features, (len(numbers), dim), of images by their number."""
-        keys = np.frombuffer(b"".join(self._images[number] for number in numbers), np.uint8).reshape(-1, 32)
-        path = self._folder / f"{hashlib.sha256(keys.tobytes()).hexdigest()[:32]}.npz"
+        records = np.empty(len(numbers), self._record)
+        records["image"] = [self._images[number] for number in numbers]
+        records["feature"] = features
+        content = records.tobytes()
+        path = self._folder / f"{hashlib.sha256(records['image'].tobytes()).hexdigest()[:32]}.chunk"
         with replacing(path) as partial:
-            np.savez(partial, images=keys, features=features)
+            partial.write_bytes(self._seal(content) + content)
         self._found.update({number: (path, row) for row, number in enumerate(numbers)})
 
-    def write_to(self, matrix: NDArray[np.float32]) -> None:
-        """Fill an (images, dim) matrix with all features, chunk by chunk."""
+    def read(self) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
+        """Yield numbers of images, (n,), and their features, (n, dim), chunk by chunk."""
         places = pd.DataFrame.from_dict(self._found, orient="index", columns=["path", "row"])
         for path, group in places.groupby("path"):
-            chunk = _read_chunk(Path(str(path)))
-            if chunk is None:
+            records = self._read_chunk(Path(str(path)))
+            if records is None:
                 raise DataError(f"{path} was damaged while the stage ran: run dvc repro again")
-            matrix[group.index.to_numpy()] = chunk[1][group["row"].to_numpy()]
+            yield group.index.to_numpy(), records["feature"][group["row"].to_numpy()]
 
+    def _read_chunk(self, path: Path) -> NDArray[np.void] | None:
+        """Return the records of a chunk, or None if it is damaged or was made for another view."""
+        try:
+            content = path.read_bytes()
+        except OSError:
+            return None
+        seal, content = content[:32], content[32:]
+        if seal != self._seal(content) or len(content) % self._record.itemsize:
+            return None
+        return np.frombuffer(content, self._record)
 
-def _read_chunk(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.float32]] | None:
-    """Return image keys, (n, 32), and features, (n, dim), of a chunk, or None if it is damaged."""
-    try:
-        with zipfile.ZipFile(path) as chunk:
-            # read whole, because the CRC is checked at the end, and only then taken for arrays
-            members = [BytesIO(chunk.read(f"{name}.npy")) for name in ("images", "features")]
-    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error):
-        return None
-    keys, features = (np.lib.format.read_array(member, allow_pickle=False) for member in members)
-    intact = keys.shape == (len(features), 32) and features.ndim == 2 and features.dtype == np.float32
-    return (keys, features) if intact else None
+    def _seal(self, content: bytes) -> bytes:
+        return hashlib.sha256(self._key.encode() + content).digest()
 
 
 def prune(root: Path, keep: int = KEEP_VIEWS) -> None:

@@ -22,22 +22,31 @@ PARTS = ("train", "validation", "test")
 FLOAT_FORMAT = "%.9g"
 
 
-def read_table(path: Path) -> pd.DataFrame:
+def read_table(path: Path, *needed: str) -> pd.DataFrame:
     """Return a table that an earlier stage wrote; text columns are str and never NA, probabilities float32.
 
+    Args:
+        path: the file.
+        needed: columns that it must have.
+
     Raises:
-        DataError: the file is missing or no CSV.
+        DataError: the file is missing, no CSV in UTF-8, or lacks a column.
     """
     numbers = {"age": float, "width": int, "height": int}
     try:
         columns = pd.read_csv(path, nrows=0).columns
         types = {c: np.float32 if c.startswith("p_") else numbers.get(c, str) for c in columns}
         # an empty field is text, but an unknown age is a number that is missing
-        return pd.read_csv(path, dtype=types, keep_default_na=False, na_values={"age": [""]})
+        table = pd.read_csv(path, dtype=types, keep_default_na=False, na_values={"age": [""]})
     except FileNotFoundError:
         raise DataError(f"{path} is missing: run dvc repro, which makes it") from None
-    except ValueError as error:
-        raise DataError(f"{path} cannot be read: {error}") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read ({error}): delete it and run dvc repro") from None
+    missing = [column for column in needed if column not in table]
+    if missing or not isinstance(table.index, pd.RangeIndex):  # rows longer than the header: pandas makes an index
+        fault = f"has no column {missing[0]}" if missing else "has rows with more values than its header has columns"
+        raise DataError(f"{path} {fault}: delete it and run dvc repro")
+    return table
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:

@@ -6,7 +6,7 @@ import pandas as pd
 
 from stages.common.errors import DataError, SourceError
 from stages.common.files import user_path
-from stages.common.images import SUFFIXES
+from stages.common.images import SUFFIXES, require_plain_name
 from stages.common.labels import read_labels
 from stages.common.params import Data
 
@@ -18,6 +18,7 @@ def fetch(data: Data, destination: Path, work: Path) -> None:
 
     Raises:
         SourceError: the folder or the label table is missing or not unique, or the folder holds no image.
+        DataError: the name of an image is no plain UTF-8 text.
     """
     del work
     folder = user_path(data.directory or "")
@@ -30,8 +31,7 @@ def fetch(data: Data, destination: Path, work: Path) -> None:
     if not images:
         raise SourceError(f"no image ({', '.join(sorted(SUFFIXES))}) is in data.directory {folder}")
     for path in images:
-        if not str(path).isprintable():  # a name that is not UTF-8 has surrogates, which no table can hold
-            raise SourceError(f"{str(path)!r} has a name that is no plain UTF-8 text: rename it")
+        require_plain_name(path)
     status = [path.lstat() for path in images]
     (destination / "labels.csv").write_bytes(table.read_bytes())
     pd.DataFrame(

@@ -1,38 +1,34 @@
-"""HAM10000 from Kaggle: fetched with Kaggle's own client, checked, each image kept once."""
+"""HAM10000 from Kaggle, fetched with Kaggle's own client: tried again where that may help, and never from the start."""
 
 import contextlib
+import errno
+import functools
 import io
 import os
-import re
 import shutil
 import sys
+import time
 import zipfile
-import zlib
-from pathlib import Path, PurePosixPath
+from itertools import count
+from pathlib import Path
 from typing import Any
-
-import pandas as pd
-from tqdm import tqdm
 
 from stages.common.errors import SourceError
 from stages.common.params import Data
+from stages.sources.archive import extract
 
 DATASET = "kmader/skin-cancer-mnist-ham10000"
 PAGE = f"https://www.kaggle.com/datasets/{DATASET}"
 ARCHIVE = "skin-cancer-mnist-ham10000.zip"
 MARKER = f"{ARCHIVE}.kaggle-partial"  # the client keeps it beside an archive it has not finished
-METADATA = "HAM10000_metadata.csv"
 
-IMAGES, CLASSES = 10_015, 7  # Tschandl, Rosendahl, Kittler 2018, doi:10.1038/sdata.2018.161
 # The client shows 5.20 GiB (5.58 GB) to download; half of it is the second copy of the images, not extracted.
 ARCHIVE_BYTES = 5_600_000_000
 EXTRACTED_BYTES = 2_900_000_000
-LARGEST_MEMBER_BYTES = 50_000_000  # a photograph of the dataset has about 300 kB
-SILENCE_SECONDS = 120
 
 OTHER_SOURCES = "or use data.source=directory with data.directory, or data.source=sample"
 KEEPS = "what has been downloaded is kept"
-DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)  # what zipfile raises for wrong bytes
+TRANSIENT = (429, 500, 502, 503, 504)
 ANSWERS = {
     403: f"this account may not have the dataset; sign in at {PAGE}, accept what is asked there, then run again",
     404: f"the dataset is not there; see {PAGE}, {OTHER_SOURCES}",
@@ -51,52 +47,86 @@ def fetch(data: Data, destination: Path, work: Path) -> None:
         SourceError: no room, credentials or connection; Kaggle refuses; the archive is damaged (it is then deleted)
             or is anything else than the 10,015 labelled images of 7 classes.
     """
-    del data
     archive = work / ARCHIVE
     try:
         work.mkdir(parents=True, exist_ok=True)
-        _check_room(archive)
+        needed, free, lack = _room(archive)
+        if free < needed:
+            raise SourceError(lack)
         if (work / MARKER).exists() or not zipfile.is_zipfile(archive):
-            _download(archive)
-        _extract(archive, destination)
+            _download(archive, data)
+        extract(archive, destination)
     except OSError as error:
-        raise SourceError(f"cannot write {error.filename or work}: {error.strerror}; mend this and run again") from None
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            shutil.rmtree(destination)  # so that the room is counted as the next run will find it
+            raise SourceError(f"{error.strerror}: {_room(archive)[2]}") from None
+        problem = f"cannot read or write {error.filename or work}: {error.strerror}"
+        raise SourceError(f"{problem}; mend this and run again, {KEEPS}") from None
 
 
-def _check_room(archive: Path) -> None:
+def _room(archive: Path) -> tuple[int, int, str]:
+    """Return the bytes that the rest of the archive and the images need, those that are free, and both in words."""
     held = archive.stat().st_size if archive.exists() else 0
     needed = max(ARCHIVE_BYTES - held, 0) + EXTRACTED_BYTES
     free = shutil.disk_usage(archive.parent).free
-    if free < needed:
-        raise SourceError(
-            f"{archive.parent.resolve()} needs {needed / 1e9:.1f} GB for the archive and the images, "
-            f"and {free / 1e9:.1f} GB are free: make room there, {OTHER_SOURCES}"
-        )
+    words = (
+        f"{archive.parent.resolve()} needs {needed / 1e9:.3g} GB for the archive and the images, "
+        f"and {free / 1e9:.3g} GB are free: make room there and run again, {KEEPS}; {OTHER_SOURCES}"
+    )
+    return needed, free, words
 
 
-def _download(archive: Path) -> None:
-    """Fetch the archive, or the rest of it, with the client's own retries; no message holds an address or a secret."""
+def _download(archive: Path, data: Data) -> None:
+    """Fetch the archive, or the rest of it, in as many attempts as allowed; no message holds an address or a secret."""
     for name in ("VERBOSE", "VERBOSE_OUTPUT"):
         os.environ.pop(name, None)  # with these the client logs secrets and reads the whole archive into memory
-    _limit_silence()
+    _watch_answers(data.silence)
     import requests
 
+    lost = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
+    for retry in count(1):
+        try:
+            _attempt(archive)
+            return
+        except requests.HTTPError as error:
+            status = getattr(error.response, "status_code", 0)
+            if status == 416:  # what is there is no part of what Kaggle has
+                raise _discard(archive) from None
+            brief, full, transient = f"Kaggle answered {status}", _explain(status), status in TRANSIENT
+            asked = _wait_asked_for(error.response) if transient else 0.0
+        except lost as error:
+            brief = f"the connection to Kaggle failed ({_cause(error, data.silence)})"
+            full, transient, asked = f"{brief}: check the network, then run again, {KEEPS}", True, 0.0
+        except requests.RequestException as error:
+            problem = f"Kaggle, or a proxy before it, does not answer as it should ({type(error).__name__})"
+            raise SourceError(f"{problem}: run again later, {KEEPS}") from None
+        if not transient or retry > data.retries:
+            raise SourceError(full + (f" (attempts: {retry})" if retry > 1 else ""))
+        wait = min(max(data.retry_wait * 2 ** (retry - 1), asked), data.longest_wait)
+        print(f"download: {brief}; trying again in {round(wait, 2):g} s ({retry} of {data.retries})", file=sys.stderr)
+        time.sleep(wait)
+
+
+def _attempt(archive: Path) -> None:
+    """Fetch the archive, or the rest of it, without the client's own retries, which would multiply ours."""
     try:
         # The client prints a page of help and signed addresses; its progress bar goes to stderr.
         with contextlib.redirect_stdout(io.StringIO()):
-            _sign_in().dataset_download_files(DATASET, path=str(archive.parent), quiet=not sys.stderr.isatty())
-    except requests.HTTPError as error:
-        raise SourceError(_explain(getattr(error.response, "status_code", 0))) from None
-    except requests.RequestException as error:
-        problem = f"no connection to Kaggle ({type(error).__name__}): check the network, then run again, {KEEPS}"
-        raise SourceError(problem) from None
-    except OSError as error:
-        problem = f"cannot write to {archive.parent} or read ~/.kaggle: {error.strerror}"
-        raise SourceError(f"{problem}; mend this and run again, {KEEPS}") from None
-    except ValueError:
-        # The client has stored an answer of the wrong size, such as an error page, and would resume from it.
-        archive.unlink(missing_ok=True)
-        raise SourceError("Kaggle sent something else than the archive; it has been deleted: run again") from None
+            client = _sign_in()
+            client.download_file = functools.partial(type(client).download_file, client, max_retries=0)
+            client.dataset_download_files(DATASET, path=str(archive.parent), quiet=not sys.stderr.isatty())
+    except UnicodeEncodeError:
+        raise SourceError(_how_to_sign_in("the Kaggle credentials hold characters that no key has")) from None
+    except OSError:  # all faults of requests too, some of which are a ValueError as well
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError):
+        # The client has stored an answer of the wrong size, and would resume from it, or stumbles over the answer.
+        raise _discard(archive) from None
+
+
+def _discard(archive: Path) -> SourceError:
+    archive.unlink(missing_ok=True)
+    return SourceError("Kaggle sent something else than the archive; it has been deleted: run again")
 
 
 def _sign_in() -> Any:
@@ -110,15 +140,48 @@ def _sign_in() -> Any:
     return kaggle.api
 
 
-def _limit_silence() -> None:
-    """Let every request end when its connection falls silent: the client's first one would wait for ever."""
-    from requests import adapters, sessions
+def _watch_answers(silence: float) -> None:
+    """Let each request end when its connection falls silent or its answer is an error.
+
+    The client's first request would wait for ever, and an error page in the place of the rest would cost what is there.
+    """
+    from requests import Response, adapters, sessions
 
     class Adapter(adapters.HTTPAdapter):
-        def send(self, *args: Any, **settings: Any) -> Any:
-            return super().send(*args, **settings | {"timeout": settings.get("timeout") or SILENCE_SECONDS})
+        def send(self, *args: Any, **settings: Any) -> Response:
+            response = super().send(*args, **settings | {"timeout": silence})
+            response.raise_for_status()
+            return response
 
     sessions.HTTPAdapter = Adapter  # type: ignore[misc]
+
+
+def _wait_asked_for(response: Any) -> float:
+    """Return the seconds that a Retry-After header asks for, as a number or a date; 0 if there is none to be read."""
+    from urllib3 import Retry
+    from urllib3.exceptions import InvalidHeader
+
+    try:
+        return Retry().get_retry_after(response) or 0.0
+    except (InvalidHeader, ValueError, OverflowError):
+        return 0.0
+
+
+def _cause(error: Exception, silence: float) -> str:
+    """Say in a few words why a connection failed; the error's own words hold a signed address."""
+    from urllib3 import exceptions
+
+    inner = error.args[0] if error.args else error
+    match getattr(inner, "reason", inner):
+        case exceptions.NameResolutionError():
+            return "its name does not resolve"
+        case exceptions.NewConnectionError(__cause__=OSError(strerror=str(problem))):
+            return problem
+        case exceptions.TimeoutError():
+            return f"silent for {silence:g} s"
+        case exceptions.ProtocolError():
+            return "cut"
+    return type(error).__name__
 
 
 def _explain(status: int) -> str:
@@ -140,59 +203,3 @@ def _how_to_sign_in(problem: str) -> str:
         "~/.kaggle/access_token, or save the key file as ~/.kaggle/kaggle.json, or set KAGGLE_USERNAME and KAGGLE_KEY; "
         f"{OTHER_SOURCES}"
     )
-
-
-def _extract(archive: Path, destination: Path) -> None:
-    """Check what the archive lists, then write the images and labels.csv; a damaged archive is deleted."""
-    try:
-        with zipfile.ZipFile(archive) as bundle:
-            members = _choose(bundle)
-            _check(bundle, members)
-            (destination / "images").mkdir()
-            for name, member in tqdm(members.items(), "extracting", unit=" images", disable=None):
-                path = destination / ("labels.csv" if name == METADATA else f"images/{name}")
-                with bundle.open(member) as source, path.open("wb") as target:
-                    shutil.copyfileobj(source, target)
-    except DAMAGED as error:
-        archive.unlink()
-        raise SourceError(f"{archive} is damaged ({error}) and has been deleted: run again to fetch it anew") from None
-
-
-def _choose(bundle: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    """Return a member for each wanted file name; nothing else of a member's path is used, so no path is trusted."""
-    chosen: dict[str, zipfile.ZipInfo] = {}
-    for member in bundle.infolist():
-        name = PurePosixPath(member.filename).name
-        if not re.fullmatch(rf"ISIC_[0-9]+\.jpg|{re.escape(METADATA)}", name):
-            continue
-        # Bad offsets and bad BZIP2 or LZMA data would raise an OSError, as a full disk does; the dataset has neither.
-        if not 0 <= member.header_offset < bundle.start_dir or member.compress_type > zipfile.ZIP_DEFLATED:
-            raise zipfile.BadZipFile(f"no data for {name}")
-        if member.file_size > LARGEST_MEMBER_BYTES:
-            raise _refusal(bundle, f"{name} has {member.file_size / 1e6:.0f} MB")
-        twin = chosen.setdefault(name, member)
-        if (twin.file_size, twin.CRC) != (member.file_size, member.CRC):
-            raise _refusal(bundle, f"it holds two different files named {name}")
-    return chosen
-
-
-def _check(bundle: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo]) -> None:
-    """Raise a SourceError unless the members are the dataset: each image labelled, each label with its image."""
-    try:
-        table = pd.read_csv(io.BytesIO(bundle.read(members[METADATA])), usecols=["image_id", "dx"], dtype=str)
-    except (KeyError, ValueError) as error:
-        raise _refusal(bundle, f"{METADATA} is missing or no such table ({error})") from None
-    images = {PurePosixPath(name).stem for name in members if name != METADATA}
-    labelled, classes = set(table["image_id"]), table["dx"].nunique(dropna=False)
-    if images != labelled or (len(table), len(images), classes) != (IMAGES, IMAGES, CLASSES):
-        odd = ", ".join(sorted(map(str, images ^ labelled))[:3]) or "none"
-        raise _refusal(
-            bundle,
-            f"expected are {IMAGES} labelled images of {CLASSES} classes, found {len(images)} images and {len(table)} "
-            f"labels of {classes} classes, {len(labelled - images)} labels without image, "
-            f"{len(images - labelled)} images without label (such as: {odd})",
-        )
-
-
-def _refusal(bundle: zipfile.ZipFile, found: str) -> SourceError:
-    return SourceError(f"{bundle.filename} is not the expected dataset: {found}; delete it to fetch it anew")

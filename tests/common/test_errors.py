@@ -34,11 +34,9 @@ def test_a_file_that_cannot_be_read_or_written_is_one_line_that_names_it(number:
 @pytest.mark.parametrize("name", ["data/split.csv", None])
 def test_a_full_disk_is_one_line_that_says_how_much_is_free(name: str | None) -> None:
     line = fail(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name))
-    assert re.fullmatch(
-        rf"error: No space left on device: {name or Path.cwd()}: it needs more than the [\d,.]+ MB that are free there: "
-        "mend this and run again",
-        line,
-    )
+    place = name or str(Path.cwd())
+    assert line.startswith(f"error: No space left on device: {place}: it needs more than the ")
+    assert re.search(r"[\d,.]+ MB that are free there: mend this and run again$", line)
 
 
 @pytest.mark.parametrize("error", [KeyError("nothing"), OSError("of a library"), OSError(errno.EBADF, "bad")])

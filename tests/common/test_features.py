@@ -2,6 +2,7 @@
 
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from stages.common.errors import DataError
-from stages.common.features import FeatureReader, view_file
+from stages.common.features import FeatureReader, FeaturesInfo, sealed, view_file
 from tests.feature_folder import write_feature_folder
 
 IMAGES, VIEWS, DIM = 6, 3, 4
@@ -82,22 +83,78 @@ def test_a_folder_that_is_missing_says_what_makes_it(tmp_path: Path) -> None:
         FeatureReader(tmp_path / "features")
 
 
-@pytest.mark.parametrize("name", ["features.json", "view_001.npy"])
-def test_a_truncated_file_is_noticed(folder: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("features.json", "cannot be read"), ("index.csv", "is damaged"), ("view_001.npy", "is damaged")],
+)
+def test_a_truncated_file_is_noticed(folder: Path, name: str, message: str) -> None:
     content = (folder / name).read_bytes()
     (folder / name).write_bytes(content[: len(content) // 2])
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match=message):
+        FeatureReader(folder)
+
+
+def reseal(folder: Path, **changes: Any) -> None:
+    """Change features.json and give it a checksum that is right."""
+    path = folder / "features.json"
+    info = FeaturesInfo.model_validate_json(path.read_text()).model_copy(update=changes)
+    path.write_text(sealed(info, folder).model_dump_json())
+
+
+def test_whatever_is_said_in_features_json_is_under_the_checksum(folder: Path) -> None:
+    path = folder / "features.json"
+    path.write_text(path.read_text().replace('"zoom":0.2', '"zoom":0.3'))
+    with pytest.raises(DataError, match="is damaged"):
         FeatureReader(folder)
 
 
 @pytest.mark.parametrize("shape", [(IMAGES - 1, DIM), (IMAGES, DIM + 1)])
 def test_views_of_different_shapes_are_noticed(folder: Path, shape: tuple[int, int]) -> None:
     np.save(view_file(folder, 1), np.zeros(shape, np.float32))
+    reseal(folder)
     with pytest.raises(DataError, match="contradict each other"):
         FeatureReader(folder)
 
 
 def test_an_index_of_other_length_is_noticed(folder: Path) -> None:
     pd.read_csv(folder / "index.csv").head(2).to_csv(folder / "index.csv", index=False)
+    reseal(folder)
     with pytest.raises(DataError, match="contradict each other"):
         FeatureReader(folder)
+
+
+def test_numbers_of_another_type_are_noticed(folder: Path) -> None:
+    np.save(view_file(folder, 1), np.zeros((IMAGES, DIM), np.int32))
+    reseal(folder)
+    with pytest.raises(DataError, match="contradict each other"):
+        FeatureReader(folder)
+
+
+def test_a_size_that_no_memory_holds_is_noticed(folder: Path) -> None:
+    reseal(folder, images=10**30)
+    with pytest.raises(DataError, match="contradict each other"):
+        FeatureReader(folder)
+
+
+def test_an_index_with_an_image_twice_is_noticed(folder: Path) -> None:
+    index = pd.read_csv(folder / "index.csv")
+    index["image_id"] = index["image_id"].replace("image_1", "image_0")
+    index.to_csv(folder / "index.csv", index=False)
+    reseal(folder)
+    with pytest.raises(DataError, match="contradict each other"):
+        FeatureReader(folder)
+
+
+def test_an_index_without_images_is_noticed(folder: Path) -> None:
+    (folder / "index.csv").write_text("name\n" * (IMAGES + 1))
+    reseal(folder)
+    with pytest.raises(DataError, match="cannot be read"):
+        FeatureReader(folder)
+
+
+def test_a_view_that_becomes_shorter_while_it_is_open_is_noticed(folder: Path) -> None:
+    reader = FeatureReader(folder)
+    path = view_file(folder, 1)
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(DataError, match="became shorter"):
+        reader.all_views(np.arange(IMAGES))

@@ -42,8 +42,8 @@ class Finished(NamedTuple):
 
 
 def outputs(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of dvc.lock and of each file that a stage has written, by path."""
-    paths = [folder / "dvc.lock"]
+    """Return the SHA-256 of each file that a stage has written, by path."""
+    paths: list[Path] = []
     for stage in PIPELINE.values():
         for kind in ("outs", "metrics", "plots"):
             for out in stage.get(kind, []):
@@ -56,6 +56,15 @@ def outputs(folder: Path) -> dict[str, str]:
 def chunks(folder: Path) -> dict[Path, int]:
     """Return when each finished chunk of features was written."""
     return {path: path.stat().st_mtime_ns for path in (folder / "data/.features").glob("*/[!.]*.npz")}
+
+
+def forget(workspace: Workspace, stage: str) -> None:
+    """Let DVC forget what a stage gave, or it would restore that from its cache instead of running the stage."""
+    shutil.rmtree(workspace.folder.parent / "cache/runs", ignore_errors=True)
+    lock = workspace.folder / "dvc.lock"
+    content = yaml.safe_load(lock.read_text())
+    content["stages"].pop(stage, None)
+    lock.write_text(yaml.safe_dump(content))
 
 
 def start_repro(workspace: Workspace, log: Path, *arguments: str) -> "subprocess.Popen[bytes]":
@@ -111,7 +120,7 @@ def test_an_interrupted_stage_is_made_good_by_the_next_repro(
     for _ in range(ROUNDS):
         if time.monotonic() > DEADLINE:
             pytest.skip(f"SOAK_MINUTES are over after {COUNTED.count((kind.name, stage))} rounds")
-        shutil.rmtree(folder.parent / "cache/runs", ignore_errors=True)  # or DVC would restore what it is to make
+        forget(finished.workspace, stage)
         if stage == "features":
             shutil.rmtree(folder / "data/.features")
         log = tmp_path / "log"
@@ -124,6 +133,67 @@ def test_an_interrupted_stage_is_made_good_by_the_next_repro(
         process.wait()
         assert "Traceback" not in log.read_text(errors="replace")
         kept = chunks(folder)
-        assert set(executed(finished.workspace.dvc("repro"))) <= {stage}
+        ended = "Updating lock file" in log.read_text(errors="replace")
+        assert executed(finished.workspace.dvc("repro")) == ([] if ended else [stage])
         assert outputs(folder) == finished.outputs
         assert chunks(folder).items() >= kept.items()
+
+
+def test_a_second_repro_at_the_same_time_is_refused_and_the_first_finishes(finished: Finished, tmp_path: Path) -> None:
+    forget(finished.workspace, "train")
+    log = tmp_path / "log"
+    process = start_repro(finished.workspace, log)
+    wait_for(process, log, "Running stage 'train'")
+    refusal = finished.workspace.dvc("repro", status=255)
+    assert "is busy, it is being blocked by" in refusal
+    assert "Traceback" not in refusal
+    assert process.wait() == 0
+    assert outputs(finished.workspace.folder) == finished.outputs
+
+
+def test_params_that_change_in_mid_run_are_never_recorded_as_what_made_the_outputs(
+    finished: Finished, tmp_path: Path
+) -> None:
+    workspace, folder = finished.workspace, finished.workspace.folder
+    forget(workspace, "train")
+    params = folder / "params.yaml"
+    text = params.read_text()
+    log = tmp_path / "log"
+    process = start_repro(workspace, log)
+    wait_for(process, log, "Running stage 'train'")
+    while not (folder / "metrics/training/metrics.json").exists():
+        time.sleep(0.01)
+    params.write_text(text.replace("dropout: 0.5", "dropout: 0.4"))
+    assert process.wait() == 255
+    lines = [line for line in log.read_text().splitlines() if line.startswith("error:")]
+    assert lines == ["error: params.yaml: train.dropout was changed while the stage ran: run dvc repro again"]
+    assert executed(workspace.dvc("repro")) == ["train", "evaluate"]
+    assert outputs(folder)["data/predictions.csv"] != finished.outputs["data/predictions.csv"]
+    params.write_text(text)
+    workspace.dvc("repro")
+    assert outputs(folder) == finished.outputs
+
+
+def test_a_clock_that_jumps_back_changes_nothing(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files are dated a day ahead, and in mid-run each process sees its clock set back by a day."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("this test needs a C compiler, to set the clock back for its processes alone")
+    library = tmp_path / "clock.so"
+    subprocess.run(
+        [compiler, "-shared", "-fPIC", "-o", library, Path(__file__).with_name("clock.c"), "-ldl"], check=True
+    )
+    folder = finished.workspace.folder
+    tomorrow = time.time() + 86_400
+    for path in folder.rglob("*"):
+        if ".dvc" not in path.parts and ".git" not in path.parts:
+            os.utime(path, (tomorrow, tomorrow))
+    kept = chunks(folder)
+    for stage in PIPELINE:
+        forget(finished.workspace, stage)
+    monkeypatch.setenv("LD_PRELOAD", str(library))
+    assert sorted(executed(finished.workspace.dvc("repro"))) == sorted(PIPELINE)
+    assert outputs(folder) == finished.outputs
+    assert chunks(folder) == kept

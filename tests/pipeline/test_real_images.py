@@ -122,7 +122,7 @@ def test_scoring_without_averaged_views_only_evaluates(real: Workspace) -> None:
 
 def test_more_views_compute_only_the_new_ones_and_a_return_computes_nothing(real: Workspace) -> None:
     def chunks() -> dict[Path, int]:
-        return {path: path.stat().st_mtime_ns for path in (real.folder / "data/.features").glob("*/[!.]*.npz")}
+        return {path: path.stat().st_mtime_ns for path in (real.folder / "data/.features").glob("*/[!.]*.chunk")}
 
     before = chunks()
     view = (real.folder / "data/features/view_001.npy").read_bytes()
@@ -141,12 +141,12 @@ def test_a_killed_features_stage_loses_at_most_one_chunk(real: Workspace) -> Non
     shutil.rmtree(real.folder / "data/features")
     command = [sys.executable, "-m", "stages.features"]
     process = subprocess.Popen(command, cwd=real.folder, env=environment(), stderr=subprocess.DEVNULL)
-    while not list(store.glob("*/[!.]*.npz")):
+    while not list(store.glob("*/[!.]*.chunk")):
         assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    kept = {path: path.stat().st_mtime_ns for path in store.glob("*/[!.]*.npz")}
+    kept = {path: path.stat().st_mtime_ns for path in store.glob("*/[!.]*.chunk")}
     assert not (real.folder / "data/features").exists()
     real.python("-m", "stages.features")
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
@@ -178,7 +178,7 @@ def test_predict_gives_new_images_what_the_pipeline_gave_them(real: Workspace, o
     bad = real.folder / "bad.jpg"
     bad.write_text("no image")
     output = real.python("-m", "tools.predict", *paths, str(bad), *option, "--csv", "new.csv", status=1)
-    assert f"error: {bad}: not an image that can be decoded" in output.splitlines()
+    assert f"error: {bad}: not an image in one of the formats JPEG, PNG, BMP, TIFF, WEBP" in output.splitlines()
     found = pd.read_csv(real.folder / "new.csv")
     assert list(found["image"]) == list(paths)
     assert list(found["predicted"]) == list(expected["predicted"])

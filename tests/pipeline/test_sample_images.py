@@ -32,6 +32,7 @@ def results(workspace: Workspace) -> dict[str, bytes]:
     files = [*(workspace.folder / "data/features").iterdir(), *(workspace.folder / "models/backbone").iterdir()]
     files += [workspace.folder / "data" / name for name in ("manifest.csv", "split.csv")]
     files += [workspace.folder / "data" / name for name in ("predictions.csv", "predictions_tta.csv")]
+    files += [workspace.folder / "models/head.keras", workspace.folder / "models/head.json"]
     files += [workspace.folder / "metrics/metrics.json", workspace.folder / "plots/confusion_matrix.png"]
     return {path.relative_to(workspace.folder).as_posix(): path.read_bytes() for path in files}
 

@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from socket import SO_SNDBUF, SOL_SOCKET
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 API = "/api/v1/"
 STORAGE = "/storage/archive.zip"
@@ -40,7 +40,15 @@ class KaggleServer(ThreadingHTTPServer):
         status: answer this status to every request of the API.
         storage_status: answer this status to every request of the storage.
         introspection_status: answer this status when asked about a token that is not valid.
-        cut_after: cut the next transfer after this many bytes of its body.
+        coming: status and headers of the answers to the next requests of the API, of the storage, and of those of the
+            storage that ask for a range.
+        body: answer this to every request of the API, as JSON that it may be or not.
+        location: redirect a download to this address.
+        silent: never answer the API, but keep the connection.
+        ranges: honour, ignore or (answer 206 with everything) misread a Range header; or hide that ranges are served.
+        announced: add this to the length of the archive in the headers; None: do not tell the length.
+        extra: write this behind the last byte announced.
+        cuts: cut the next transfers after this many bytes of their bodies; None: do not cut.
         stall_after: fall silent in the next transfer after this many bytes of its body, but keep the connection.
         requests: what was asked, in order.
         bytes_sent: bytes of archives written to sockets.
@@ -51,14 +59,21 @@ class KaggleServer(ThreadingHTTPServer):
     signature = "s1gn3d" * 6
     daemon_threads = True
 
-    def __init__(self, archive: Path, dataset: str) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, archive: Path, dataset: str, port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), _Handler)
         self.archive = archive
         self.dataset = dataset
         self.status: int | None = None
         self.storage_status: int | None = None
         self.introspection_status = 200
-        self.cut_after: int | None = None
+        self.coming: dict[str, list[tuple[int, dict[str, str]]]] = {"api": [], "storage": [], "range": []}
+        self.body: bytes | None = None
+        self.location: str | None = None
+        self.silent = False
+        self.ranges: Literal["honour", "ignore", "misread", "hide"] = "honour"
+        self.announced: int | None = 0
+        self.extra = b""
+        self.cuts: list[int | None] = []
         self.stall_after: int | None = None
         self.requests: list[Request] = []
         self.bytes_sent = 0
@@ -110,7 +125,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         content = json.loads(self.rfile.read(int(self.headers["Content-Length"])) or b"{}")
-        if self.server.status is not None:
+        if self.server.silent:
+            self.server.closing.wait()
+        elif self.server.body is not None:
+            self._begin(200, {"Content-Type": "application/json"}, len(self.server.body))
+            self.wfile.write(self.server.body)
+        elif self.server.coming["api"]:
+            status, headers = self.server.coming["api"].pop(0)
+            self._answer(status, {"code": status, "message": "as the test asked"}, headers)
+        elif self.server.status is not None:
             self._answer(self.server.status, {"code": self.server.status, "message": "as the test asked"})
         elif self.path == f"{API}security.OAuthService/IntrospectToken":
             valid = content.get("token") == self.server.token
@@ -123,7 +146,7 @@ class _Handler(BaseHTTPRequestHandler):
             and f"{content.get('ownerSlug')}/{content.get('datasetSlug')}" == self.server.dataset
         ):
             location = f"http://127.0.0.1:{self.server.server_port}{STORAGE}?X-Goog-Signature={self.server.signature}"
-            self._answer(302, {}, {"Location": location})
+            self._answer(302, {}, {"Location": self.server.location or location})
         else:
             self._answer(404, {"code": 404, "message": "Not found"})
 
@@ -133,22 +156,33 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(403, {})
         if self.server.storage_status is not None:
             return self._answer(self.server.storage_status, {"error": "as the test asked"})
+        for kind in ["storage", "range"] if self.headers["Range"] else ["storage"]:
+            if self.server.coming[kind]:
+                status, headers = self.server.coming[kind].pop(0)
+                return self._answer(status, {"error": "as the test asked"}, headers)
         content = self.server.archive.read_bytes()
         modified = formatdate(self.server.archive.stat().st_mtime, usegmt=True)
         headers = {
             "Content-Type": "application/zip",
-            "Accept-Ranges": "bytes",
             "ETag": f'"{hashlib.sha256(content).hexdigest()}"',
             "Last-Modified": modified,
         }
+        if self.server.ranges != "hide":
+            headers["Accept-Ranges"] = "bytes"
         start = 0
-        if self.headers["Range"] and self.headers.get("If-Range", headers["ETag"]) in (headers["ETag"], modified):
-            start = int(self.headers["Range"].removeprefix("bytes=").removesuffix("-"))
+        matches = self.headers.get("If-Range", headers["ETag"]) in (headers["ETag"], modified)
+        if self.headers["Range"] and matches and self.server.ranges in ("honour", "misread"):
+            if self.server.ranges == "honour":
+                start = int(self.headers["Range"].removeprefix("bytes=").removesuffix("-"))
             if start >= len(content):
                 return self._answer(416, {}, {"Content-Range": f"bytes */{len(content)}"})
             headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-        self._begin(206 if "Content-Range" in headers else 200, len(content) - start, headers)
-        return self._send(content[start:])
+        length = None if self.server.announced is None else len(content) - start + self.server.announced
+        self._begin(206 if "Content-Range" in headers else 200, headers, length)
+        self._send(content[start:])
+        if self.server.announced != 0 or self.server.extra:
+            self.close_connection = True
+        return None
 
     def _accepted(self) -> list[str]:
         """The Authorization headers that let one in."""
@@ -157,22 +191,23 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, status: int, content: dict[str, Any], headers: dict[str, str] | None = None) -> None:
         body = json.dumps(content).encode()
-        self._begin(status, len(body), {"Content-Type": "application/json"} | (headers or {}))
+        self._begin(status, {"Content-Type": "application/json"} | (headers or {}), len(body))
         self.wfile.write(body)
 
-    def _begin(self, status: int, length: int, headers: dict[str, str]) -> None:
+    def _begin(self, status: int, headers: dict[str, str], length: int | None) -> None:
         with self.server.lock:
             self.server.requests.append(Request(self.command, self.path, self.headers["Range"], status))
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(length))
+        if length is not None:
+            self.send_header("Content-Length", str(length))
         self.end_headers()
 
     def _send(self, content: bytes) -> None:
         """Write a body with the faults that are due; the client may leave before its end."""
         with self.server.lock:
-            cut, self.server.cut_after = self.server.cut_after, None
+            cut = self.server.cuts.pop(0) if self.server.cuts else None
             stall, self.server.stall_after = self.server.stall_after, None
         end = min(limit for limit in (cut, stall, len(content)) if limit is not None)
         try:
@@ -181,6 +216,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self.connection.sendall(block)
                 with self.server.lock:
                     self.server.bytes_sent += len(block)
+            self.connection.sendall(self.server.extra)
         except OSError:
             self.close_connection = True
             return

@@ -8,24 +8,16 @@ import pandas as pd
 import pytest
 from cv2.typing import MatLike
 
-from stages.common.params import Data
 from stages.sources import sample
 from stages.sources.lesions import draw_lesion
+from tests.params_file import PARAMS
 
 COLUMNS = ["lesion_id", "image_id", "dx", "dx_type", "age", "sex", "localization"]
 DIAGNOSES = {"akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"}
 
 
 def fetch(folder: Path, images: int = 100, seed: int = 0) -> Path:
-    data = Data(
-        source="sample",
-        keep_archive=False,
-        directory=None,
-        labels=None,
-        sample_images=images,
-        seed=seed,
-        on_bad_image="fail",
-    )
+    data = PARAMS.data.model_copy(update={"source": "sample", "sample_images": images, "seed": seed})
     destination, work = folder / "raw", folder / "work"
     destination.mkdir(parents=True)
     work.mkdir()

@@ -1,0 +1,107 @@
+"""A disk that is full or read-only: one line, nothing half-written, and a rerun that finishes."""
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from stages.backbone import convert_to_openvino
+from stages.common.backbones import build_backbone, save_backbone
+from stages.common.errors import DiskError
+from stages.common.files import replacing
+from tests.faults.small_disk import filled, remount, small_disk
+from tests.faults.test_interruption import CHANGES, PIPELINE, forget, outputs
+from tests.pipeline.workspace import Workspace, executed
+from tools.demo import environment
+
+
+class Finished(NamedTuple):
+    """A finished run on a small disk, and its outputs by path as SHA-256."""
+
+    workspace: Workspace
+    outputs: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
+    disk = tmp_path_factory.mktemp("disk") / "small"
+    changes = CHANGES | {"data": {"source": "sample", "sample_images": 300}, "train": {"epochs": 3}}
+    with small_disk(disk, megabytes=150):
+        workspace = Workspace(disk / "project", disk / "cache", changes)
+        workspace.dvc("repro")
+        yield Finished(workspace, outputs(workspace.folder))
+
+
+def refusal(folder: Path, stage: str) -> str:
+    """Run a stage that has to fail, and return its one line."""
+    command = [sys.executable, "-m", f"stages.{stage}"]
+    result = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, check=False)
+    lines = [line for line in result.stderr.splitlines() if line and not line.lstrip("\r").startswith(BARS)]
+    assert (result.returncode, len(lines)) == (1, 1), result.stderr
+    return lines[0]
+
+
+BARS = ("drawing:", "manifest:", "features:")  # progress
+
+
+def partial_files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob(".partial.*") if ".dvc" not in path.parts]
+
+
+@pytest.mark.parametrize("stage", PIPELINE)
+def test_a_full_disk_is_one_line_and_a_rerun_with_room_finishes(finished: Finished, stage: str) -> None:
+    folder = finished.workspace.folder
+    if stage == "features":
+        for chunk in (folder / "data/.features").rglob("*.npz"):
+            chunk.unlink()
+    with filled(folder.parent, leave=4096):
+        line = refusal(folder, stage)
+        assert re.search(r"needs (more than the )?[\d,.]+ MB(, and [\d.]+ MB are| that are) free", line), line
+        assert partial_files(folder) == []
+        assert outputs(folder) == finished.outputs
+    finished.workspace.python("-m", f"stages.{stage}")
+    assert outputs(folder) == finished.outputs
+
+
+@pytest.mark.parametrize("stage", PIPELINE)
+def test_a_read_only_disk_is_one_line(finished: Finished, stage: str) -> None:
+    folder = finished.workspace.folder
+    remount(folder.parent, "ro")
+    try:
+        assert refusal(folder, stage).startswith("error: Read-only file system: ")
+    finally:
+        remount(folder.parent, "rw")
+    assert outputs(folder) == finished.outputs
+
+
+@pytest.mark.parametrize("stage", ["download", "features"])
+def test_dvc_on_a_full_disk_loses_nothing(finished: Finished, stage: str) -> None:
+    folder = finished.workspace.folder
+    forget(finished.workspace, stage)
+    for path in ("data/raw",) if stage == "download" else ("data/features", "data/.features"):
+        shutil.rmtree(folder / path)
+    with filled(folder.parent, leave=200_000):
+        output = finished.workspace.dvc("repro", status=255)
+        assert len(re.findall(r"^error: data/\S+ needs .* free", output, re.MULTILINE)) == 1, output
+    assert executed(finished.workspace.dvc("repro")) == [stage]
+    assert outputs(folder) == finished.outputs
+
+
+@pytest.mark.parametrize("form", ["keras", "openvino"])
+def test_a_model_that_does_not_fit_leaves_nothing(keras: Any, tmp_path: Path, form: str) -> None:
+    model = build_backbone(keras, "MobileNetV2", None, 64)
+    with small_disk(tmp_path / "small", megabytes=4):
+        target = tmp_path / "small/backbone"
+        with pytest.raises(DiskError, match=r"backbone needs more than the 4\.\d MB that are free there"):  # noqa: PT012, SIM117
+            with replacing(target) as folder:
+                folder.mkdir()
+                if form == "keras":
+                    save_backbone(model, folder)
+                else:
+                    convert_to_openvino(model, folder / "backbone.xml")
+        assert list(target.parent.iterdir()) == []

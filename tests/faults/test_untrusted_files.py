@@ -1,0 +1,264 @@
+"""Nothing that a user, or whoever gave the user a file, can supply is ever executed."""
+
+import ast
+import json
+import os
+import pickle
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stages.common.backbones import load_backbone
+from stages.common.errors import BackboneError, DataError
+from stages.common.features import FeatureReader, FeaturesInfo, sealed, view_file
+from stages.common.heads import HeadInfo, load_head
+from stages.common.store import ViewStore
+from tests.faults.project import make_project, use_backbone
+from tests.feature_folder import write_feature_folder
+from tests.imports import ROOT
+from tests.params_file import PARAMS
+from tools.demo import environment
+
+MODULES = {"pickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "torch"}
+BUILTINS = {"eval", "exec", "compile", "__import__"}
+METHODS = {
+    *("read_pickle", "to_pickle", "enable_unsafe_deserialization", "system", "popen"),
+    *("full_load", "full_load_all", "unsafe_load", "unsafe_load_all"),
+}
+LOADERS = {"Loader", "FullLoader", "UnsafeLoader", "CLoader", "CFullLoader", "CUnsafeLoader", "BaseLoader"}
+KEYWORDS = {("allow_pickle", True), ("shell", True), ("safe_mode", False)}
+
+
+def dangers(source: str) -> set[str]:
+    """Return what in a source can execute what it is given to read."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names} & MODULES
+        elif isinstance(node, ast.ImportFrom):
+            found |= {(node.module or "").split(".")[0]} & MODULES
+            found |= {alias.name for alias in node.names} & (METHODS | LOADERS)
+        elif isinstance(node, ast.Attribute):
+            found |= {node.attr} & (METHODS | LOADERS)
+        elif isinstance(node, ast.Call):
+            name = ast.unparse(node.func)
+            keywords: dict[str | None, Any] = {
+                word.arg: word.value.value for word in node.keywords if isinstance(word.value, ast.Constant)
+            }
+            found |= {name.removeprefix("builtins.")} & BUILTINS
+            found |= {name} & {"yaml.load", "yaml.load_all"}
+            found |= {f"{key}={value}" for key, value in keywords.items() if (key, value) in KEYWORDS}
+            if name.split(".")[-1] == "load_model" and keywords.get("safe_mode") is not True:
+                found.add("load_model without safe_mode=True")
+    return found
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        *("import pickle", "from joblib import load", "import marshal", "import shelve", "import torch"),
+        *("eval(text)", "exec(text)", "builtins.exec(text)", "compile(text, '', 'exec')", "__import__(name)"),
+        *("yaml.load(text, yaml.SafeLoader)", "class L(yaml.Loader): ...", "from yaml import UnsafeLoader"),
+        *("yaml.unsafe_load(text)", "yaml.full_load(text)"),
+        *("np.load(path, allow_pickle=True)", "pd.read_pickle(path)", "os.system(text)"),
+        *("keras.models.load_model(path)", "load_model(path, safe_mode=False)"),
+        *("keras.config.enable_unsafe_deserialization()", "subprocess.run(text, shell=True)"),
+    ],
+)
+def test_what_executes_its_input_is_found_in_a_source(source: str) -> None:
+    assert dangers(source)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for folder in ("stages", "tools") for path in (ROOT / folder).rglob("*.py")],
+    ids=lambda path: path.name,
+)
+def test_no_source_executes_its_input(path: Path) -> None:
+    assert dangers(path.read_text(encoding="utf-8")) == set()
+
+
+class Payload:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.mark,)
+
+
+@pytest.fixture
+def mark(tmp_path: Path) -> Path:
+    """The file that is there when a payload was executed."""
+    return tmp_path / "executed"
+
+
+@pytest.fixture
+def lambda_model(keras: Any, mark: Path) -> Any:
+    """A model with a layer of code that creates the mark."""
+    # a lambda travels as byte code, so it must not close over anything; Keras calls it to learn its output's shape
+    code = f"lambda x: (__import__('pathlib').Path({str(mark)!r}).touch(), x)[1]"
+    function = eval(code)  # noqa: S307 - this is the attack
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Lambda(function)])
+    mark.unlink()
+    return model
+
+
+def head_with_lambda(keras: Any, model: Any, mark: Path, path: Path) -> None:
+    model.save(path)
+
+
+def head_with_function(module: str, name: str) -> Callable[..., None]:
+    """Return a writer of a head whose activation is a function from outside Keras."""
+
+    def write(keras: Any, model: Any, mark: Path, path: Path) -> None:
+        rewrite_zip(keras, path, lambda config: _set_activation(config, module, name))
+
+    return write
+
+
+def _set_activation(config: dict[str, Any], module: str, name: str) -> None:
+    function = {"module": module, "class_name": "function", "config": name, "registered_name": name}
+    config["config"]["layers"][-1]["config"]["activation"] = function
+
+
+def rewrite_zip(keras: Any, path: Path, change: Callable[[dict[str, Any]], None], **members: bytes) -> None:
+    """Save a small good head, with its configuration changed, and with other members if some are given."""
+    keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]).save(path)
+    with zipfile.ZipFile(path) as archive:
+        content = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(content["config.json"])
+    change(config)
+    content["config.json"] = json.dumps(config).encode()
+    if members:
+        del content["model.weights.h5"]
+        content |= {name.replace("_", "."): value for name, value in members.items()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, value in content.items():
+            archive.writestr(name, value)
+
+
+def head_with_pickled_weights(keras: Any, model: Any, mark: Path, path: Path) -> None:
+    weights = path.with_suffix(".npz")
+    payload = np.empty(1, object)
+    payload[0] = Payload(mark)
+    members: dict[str, Any] = {"layers/dense": payload}
+    np.savez(weights, **members)
+    rewrite_zip(keras, path, lambda config: None, model_weights_npz=weights.read_bytes())
+
+
+def head_that_is_a_pickle(keras: Any, model: Any, mark: Path, path: Path) -> None:
+    path.write_bytes(pickle.dumps(Payload(mark)))
+
+
+def head_in_the_old_format(keras: Any, model: Any, mark: Path, path: Path) -> None:
+    model.save(path.with_suffix(".h5"))
+    path.with_suffix(".h5").rename(path)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        head_with_lambda,
+        head_with_function("os", "system"),
+        head_with_function("builtins", "eval"),
+        head_with_function("keras.config", "enable_unsafe_deserialization"),
+        head_with_function("keras.src.utils.python_utils", "func_load"),
+        head_with_pickled_weights,
+        head_that_is_a_pickle,
+        head_in_the_old_format,
+    ],
+    ids=["lambda", "os.system", "eval", "unsafe", "func_load", "pickled weights", "pickle", "HDF5"],
+)
+def test_a_hostile_head_is_refused_and_not_executed(
+    keras: Any, lambda_model: Any, mark: Path, tmp_path: Path, write: Callable[..., None]
+) -> None:
+    head, info = tmp_path / "head.keras", tmp_path / "head.json"
+    info.write_text(HeadInfo(classes=["mel", "nv"], backbone="0", augmentation=PARAMS.augmentation).model_dump_json())
+    write(keras, lambda_model, mark, head)
+    mark.unlink(missing_ok=True)  # saving calls the layer
+    with pytest.raises(DataError, match="no trained head can be read"):
+        load_head(keras, head, info)
+    assert not mark.exists()
+
+
+def test_the_payloads_work_where_nothing_refuses_them(
+    keras: Any, lambda_model: Any, mark: Path, tmp_path: Path
+) -> None:
+    lambda_model.save(tmp_path / "head.keras")
+    mark.unlink(missing_ok=True)
+    keras.models.load_model(tmp_path / "head.keras", safe_mode=False)
+    assert mark.exists()
+    mark.unlink()
+    pickle.loads(pickle.dumps(Payload(mark)))  # noqa: S301 - this is the attack
+    assert mark.exists()
+
+
+def test_predict_refuses_a_hostile_head_in_one_line(
+    lambda_model: Any, mark: Path, backbones: dict[str, Path], tmp_path: Path
+) -> None:
+    make_project(tmp_path, backbones["first"], images=1)
+    lambda_model.save(tmp_path / "models/head.keras")
+    info = HeadInfo(classes=["mel", "nv"], backbone="0", augmentation=PARAMS.augmentation)
+    (tmp_path / "models/head.json").write_text(info.model_dump_json())
+    mark.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "tools.predict", "data/raw/images"]
+    environ = environment() | {"PYTHONPATH": str(ROOT)}
+    result = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert [line[:40] for line in result.stderr.splitlines()] == ["error: no trained head can be read from "]
+    assert not mark.exists()
+
+
+def test_a_hostile_backbone_is_refused_and_not_executed(
+    keras: Any, lambda_model: Any, mark: Path, backbones: dict[str, Path], tmp_path: Path
+) -> None:
+    use_backbone(tmp_path, backbones["first"])
+    folder = tmp_path / "models/backbone"
+    (folder / "architecture.json").write_text(lambda_model.to_json())
+    with pytest.raises(BackboneError, match="no backbone that can be read"):
+        load_backbone(keras, folder)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz", "pickle"])
+def test_a_pickle_in_the_features_is_refused_and_not_executed(tmp_path: Path, mark: Path, kind: str) -> None:
+    folder = tmp_path / "features"
+    write_feature_folder(folder, np.ones((3, 2, 4), np.float32))
+    write_pickle(view_file(folder, 1), mark, kind)
+    info = FeaturesInfo.model_validate_json((folder / "features.json").read_text())
+    (folder / "features.json").write_text(sealed(info, folder).model_dump_json())  # who forges a file forges this too
+    with pytest.raises(DataError, match="contradict each other"):
+        FeatureReader(folder)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz", "pickle"])
+def test_a_pickle_in_the_store_is_dropped_and_not_executed(tmp_path: Path, mark: Path, kind: str) -> None:
+    chunk = tmp_path / "store" / "0" / "any.chunk"
+    chunk.parent.mkdir(parents=True)
+    write_pickle(chunk, mark, kind)
+    store = ViewStore(tmp_path / "store", "0", [os.urandom(32)], dim=4)
+    assert 0 not in store
+    assert not chunk.exists()
+    assert not mark.exists()
+
+
+def write_pickle(path: Path, mark: Path, kind: str) -> None:
+    """Write an object that executes code when it is unpickled, in a file of numpy's or bare."""
+    payload = np.empty(1, object)
+    payload[0] = Payload(mark)
+    with path.open("wb") as file:
+        if kind == "npy":
+            np.save(file, payload, allow_pickle=True)
+        elif kind == "npz":
+            np.savez(file, payload)
+        else:
+            pickle.dump(Payload(mark), file)

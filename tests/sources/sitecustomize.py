@@ -1,0 +1,20 @@
+"""Python runs this first where this folder is on PYTHONPATH: the download stage then meets the server of a test.
+
+The client looks up its server in a table; the archives of the tests are smaller than the real one.
+"""
+
+import json
+import os
+import sys
+
+if sys.orig_argv[1:] == ["-m", "stages.download"]:
+    sys.path.insert(0, os.environ["TEST_PROJECT"])  # whose modules are run
+    from kagglesdk import kaggle_env
+
+    from stages.sources import archive, kaggle
+
+    settings = json.loads(os.environ["TEST_SETTINGS"])
+    kaggle_env._env_to_endpoint[kaggle_env.KaggleEnv.LOCAL] = settings["endpoint"]
+    kaggle.ARCHIVE_BYTES = settings["archive_bytes"]
+    kaggle.EXTRACTED_BYTES = settings["extracted_bytes"]
+    archive.IMAGES = settings["images"]
