@@ -1,96 +1,115 @@
-"""Score the predictions: metrics/metrics.json, and what the plots are drawn from."""
+"""Score the predictions: metrics/metrics.json, metrics/subgroups.csv, and what the plots are drawn from."""
 
 import sys
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.calibration import calibration_curve
-from sklearn.metrics import (
-    ConfusionMatrixDisplay,
-    accuracy_score,
-    confusion_matrix,
-    f1_score,
-    log_loss,
-    multilabel_confusion_matrix,
-    precision_recall_curve,
-    precision_recall_fscore_support,
-    roc_auc_score,
-    roc_curve,
-)
+from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix, precision_recall_curve, roc_curve
 
+from stages.common.bootstrap import bootstrap, interval
+from stages.common.calibration import apply_temperature, fit_temperature, reliability
 from stages.common.errors import run
 from stages.common.files import replacing
+from stages.common.metrics import point_metrics, score, weighted_counts
 from stages.common.params import load_params, require_unchanged
-from stages.common.tables import PREDICTIONS, PREDICTIONS_TTA, read_table, write_json, write_table
+from stages.common.tables import (
+    MANIFEST,
+    PREDICTIONS,
+    PREDICTIONS_TTA,
+    class_names,
+    read_table,
+    write_json,
+    write_table,
+)
 
 METRICS = Path("metrics/metrics.json")
+SUBGROUPS = Path("metrics/subgroups.csv")
 PLOTS = Path("plots")
+
+VARIABLES = ("sex", "age_band", "localization", "dx_type")
+AGE_BANDS = {"0-29": 0, "30-44": 30, "45-59": 45, "60-74": 60, "75+": 75}  # and where each begins, in years
+FEW = 20  # cases; fewer say little about a subgroup
 
 
 def main() -> None:
     evaluate = load_params().evaluate
-    predictions = read_table(PREDICTIONS_TTA if evaluate.tta else PREDICTIONS, "part", "label", "predicted")
-    parts = [part for part in ("validation", "test") if (predictions["part"] == part).any()]
-    metrics = {part: score(predictions[predictions["part"] == part], part) for part in parts}
-    shown = predictions[predictions["part"] == parts[-1]]
+    scored = PREDICTIONS_TTA if evaluate.tta else PREDICTIONS
+    predictions = read_table(scored, "image_id", "part", "label", "predicted")
+    known = clinical(read_table(MANIFEST, "image_id", "lesion_id"))
+    predictions = predictions.merge(known, on="image_id", how="left", validate="1:1")
+    part = {name: predictions[predictions["part"] == name] for name in ("validation", "test")}
+    part = {name: images for name, images in part.items() if len(images)}
+    metrics = {name: score(images, evaluate.malignant, evaluate.seed) for name, images in part.items()}
+    subgroups = pd.concat([score_subgroups(images, evaluate.seed) for images in part.values()])
+
+    shown = part[list(part)[-1]]
+    curves = {"as predicted": reliability(shown)}
+    if evaluate.calibrate and "test" in part:  # on the validation part the temperature would judge itself
+        temperature = fit_temperature(part["validation"])
+        calibrated = apply_temperature(part["test"], temperature)
+        curves["calibrated"] = reliability(calibrated)
+        again = point_metrics(calibrated)
+        metrics["test"] |= {f"{name}_calibrated": again[name] for name in ("log_loss", "ece")}
+        metrics["test"]["temperature"] = temperature
     write_table(shown[["label", "predicted"]], PLOTS / "confusion_matrix.csv")
     write_table(roc_curves(shown), PLOTS / "roc.csv")
     write_table(precision_recall_curves(shown), PLOTS / "precision_recall.csv")
-    write_table(reliability(shown), PLOTS / "reliability.csv")
-    draw_confusion_matrix(shown, f"{parts[-1]} images", PLOTS / "confusion_matrix.png")
+    write_table(
+        pd.concat([curve.assign(probabilities=name) for name, curve in curves.items()]), PLOTS / "reliability.csv"
+    )
+    draw_confusion_matrix(shown, f"{shown['part'].iloc[0]} images", PLOTS / "confusion_matrix.png")
+    write_table(subgroups, SUBGROUPS)
     write_json(metrics, METRICS)
     require_unchanged(evaluate)
-    for part in parts:
-        values = metrics[part]
+
+    for name, values in metrics.items():
+        for note in values["notes"]:
+            print(f"warning: {name}: {note}", file=sys.stderr)
+    few = subgroups[subgroups["images"] < FEW]
+    if len(few):
+        names = few["part"] + " " + few["variable"] + " " + few["group"]
+        print(f"warning: under {FEW} images are in the subgroups {', '.join(names)}", file=sys.stderr)
+    for name, values in metrics.items():
+        limits = " to ".join(f"{limit:.3f}" for limit in values["balanced_accuracy_ci"] or [])
         print(
-            f"evaluate: {part}: accuracy {values['accuracy']:.3f}, balanced accuracy {values['balanced_accuracy']:.3f},"
-            f" macro F1 {values['macro_f1']:.3f} on {values['support']} images"
+            f"evaluate: {name}: accuracy {values['accuracy']:.3f}, balanced accuracy {values['balanced_accuracy']:.3f}"
+            f" ({limits or 'no interval'}), macro F1 {values['macro_f1']:.3f} on {values['support']} images"
         )
 
 
-def class_names(predictions: pd.DataFrame) -> list[str]:
-    """Return the classes of a prediction table, in the order of its probability columns."""
-    return [column.removeprefix("p_") for column in predictions.columns if column.startswith("p_")]
+def clinical(manifest: pd.DataFrame) -> pd.DataFrame:
+    """Return `image_id, lesion_id` and those of VARIABLES that the manifest has, as text; what is empty is unknown."""
+    if "age" in manifest:
+        bands = pd.cut(manifest["age"], [*AGE_BANDS.values(), np.inf], right=False, labels=list(AGE_BANDS))
+        manifest = manifest.assign(age_band=bands.astype(object).fillna(""))
+    known = [variable for variable in VARIABLES if variable in manifest]
+    return manifest[["image_id", "lesion_id"]].join(manifest[known].replace("", "unknown"))
 
 
-def score(predictions: pd.DataFrame, part: str) -> dict[str, object]:
-    """Return the metrics of one part, all as scikit-learn defines them; what cannot be computed is null.
+def score_subgroups(predictions: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Return `part, variable, group, images, lesions, balanced_accuracy, low, high, note` of one part's subgroups.
 
-    Balanced accuracy is the mean recall of the classes that occur. Precision and F1 of a class that is never predicted
-    are 0. AUC is one class against the rest, and its macro mean.
+    Balanced accuracy is the mean recall of the classes that occur in the subgroup; `note` names those that do not,
+    because the numbers of subgroups with other classes do not compare. The interval, 95 %, resamples the lesions of the
+    subgroup and is empty where there is only one.
     """
-    classes = class_names(predictions)
-    label, predicted = predictions["label"], predictions["predicted"]
-    probabilities = predictions[[f"p_{name}" for name in classes]].to_numpy()
-    precision, recall, f1, support = precision_recall_fscore_support(label, predicted, labels=classes, zero_division=0)
-    negatives = multilabel_confusion_matrix(label, predicted, labels=classes)[:, 0]  # (true negative, false positive)
-    per_class: dict[str, dict[str, Any]] = {}
-    for i, name in enumerate(classes):
-        both = 0 < support[i] < len(label)
-        per_class[name] = {
-            "precision": float(precision[i]),
-            "recall": float(recall[i]) if support[i] else None,
-            "specificity": float(negatives[i, 0] / negatives[i].sum()) if negatives[i].sum() else None,
-            "f1": float(f1[i]),
-            "auc": float(roc_auc_score(label == name, probabilities[:, i])) if both else None,
-            "support": int(support[i]),
-        }
-    absent = [name for name, values in per_class.items() if values["auc"] is None]
-    if absent:
-        print(f"warning: no AUC in {part} for {', '.join(absent)}: all images or none are of it", file=sys.stderr)
-    return {
-        "accuracy": float(accuracy_score(label, predicted)),
-        "balanced_accuracy": float(recall[support > 0].mean()),
-        "macro_f1": float(f1_score(label, predicted, labels=classes, average="macro", zero_division=0)),
-        "weighted_f1": float(f1_score(label, predicted, labels=classes, average="weighted", zero_division=0)),
-        "macro_auc": None if absent else float(np.mean([values["auc"] for values in per_class.values()])),
-        "log_loss": float(log_loss(label, probabilities, labels=classes)),
-        "support": len(predictions),
-        "per_class": per_class,
-    }
+    rows = []
+    for variable in (name for name in VARIABLES if name in predictions):
+        for group, images in predictions.groupby(variable, sort=True):
+            absent = [name for name in class_names(predictions) if not (images["label"] == name).any()]
+            lesions = images["lesion_id"].nunique()
+            balanced = weighted_counts(images, np.ones((1, len(images))))["balanced_accuracy"]
+            draws = bootstrap(partial(weighted_counts, images), images["lesion_id"], seed)["balanced_accuracy"]
+            low, high = (interval(draws) if lesions > 1 else None) or (np.nan, np.nan)
+            notes = [f"under {FEW} images"] if len(images) < FEW else []
+            notes += [f"without {', '.join(absent)}"] if absent else []
+            row = [images["part"].iloc[0], variable, group, len(images), lesions, balanced[0], low, high]
+            rows.append([*row, "; ".join(notes)])
+    columns = ["part", "variable", "group", "images", "lesions", "balanced_accuracy", "low", "high", "note"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def roc_curves(predictions: pd.DataFrame) -> pd.DataFrame:
@@ -115,14 +134,6 @@ def precision_recall_curves(predictions: pd.DataFrame) -> pd.DataFrame:
             precision, recall, _ = precision_recall_curve(positive, predictions[f"p_{name}"], drop_intermediate=True)
             curves.append(pd.DataFrame({"label": name, "recall": recall, "precision": precision}))
     return pd.concat(curves, ignore_index=True)
-
-
-def reliability(predictions: pd.DataFrame, bins: int = 10) -> pd.DataFrame:
-    """Return `confidence, accuracy`: of the predicted class, the mean in bins of equally many images."""
-    confidence = predictions[[f"p_{name}" for name in class_names(predictions)]].max(axis="columns")
-    correct = predictions["label"] == predictions["predicted"]
-    accuracy, mean_confidence = calibration_curve(correct, confidence, n_bins=bins, strategy="quantile")
-    return pd.DataFrame({"confidence": mean_confidence, "accuracy": accuracy})
 
 
 def draw_confusion_matrix(predictions: pd.DataFrame, title: str, path: Path) -> None:

@@ -38,6 +38,7 @@ RANGES: list[tuple[str, list[float], list[float]]] = [  # key, the extremes that
     ("train.epochs", [1, 10_000], [0, 10_001]),
     ("train.patience", [1, 10_000], [0, 10_001]),
     ("train.seed", [0, 2**32 - 1], [-1, 2**32]),
+    ("evaluate.seed", [0, 2**32 - 1], [-1, 2**32]),
     ("report.gallery", [0, 6], [-1, 7]),
 ]
 
@@ -93,6 +94,8 @@ def test_what_is_no_finite_number_is_refused_for_one(tmp_path: Path, key: str, a
         ("train.epochs", 3.0, "a whole number"),
         ("data.keep_archive", "yes", "true or false"),
         ("evaluate.tta", 1, "true or false"),
+        ("evaluate.calibrate", "on", "true or false"),
+        ("evaluate.malignant", "mel", "a list of texts"),
         ("data.source", "kagle", "kaggle | directory | sample"),
         ("data.source", None, "kaggle | directory | sample"),
         ("split.group", "patient", "lesion | image"),
@@ -109,6 +112,12 @@ def test_a_wrong_value_is_refused_with_key_value_and_what_is_allowed(
     tmp_path: Path, key: str, value: object, allowed: str
 ) -> None:
     assert f"{key} = {value!r} is refused: allowed is {allowed}" in message_for(tmp_path, key, value)
+
+
+@pytest.mark.parametrize("wrong", ["", 1])
+def test_a_wrong_item_of_a_list_is_named(tmp_path: Path, wrong: object) -> None:
+    text = message_for(tmp_path, "evaluate.malignant", ["mel", wrong])
+    assert f"evaluate.malignant = {wrong!r} is refused: allowed is a list of texts" in text
 
 
 def test_an_unknown_key_is_refused_with_the_known_ones(tmp_path: Path) -> None:

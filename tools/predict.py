@@ -35,19 +35,11 @@ def main() -> None:
     arguments = parser.parse_args()
 
     files = find_images(arguments.paths)
-    backbone = read_backbone_info()
-    engine_name = choose_engine("auto")
-    keras = start_keras_for(engine_name)
-    head, info = load_head(keras)
-    require_same_backbone(info, backbone)
-    engine = load_engine(engine_name)
     tables = []
-    for start in range(0, len(files), BLOCK):
-        images = read_views(files[start : start + BLOCK], info, backbone.image_size, tta=arguments.tta)
-        if images:
-            tables.append(predict(engine, keras, head, info.classes, images))
-            if arguments.csv is None:
-                print(tables[-1].to_string(index=False, header=len(tables) == 1, float_format="%.4f"), flush=True)
+    for table in classify(files, arguments.tta):
+        tables.append(table)
+        if arguments.csv is None:
+            print(table.to_string(index=False, header=len(tables) == 1, float_format="%.4f"), flush=True)
     if tables and arguments.csv is not None:
         write_table(pd.concat(tables), arguments.csv)
     unread = len(files) - sum(map(len, tables))
@@ -68,6 +60,24 @@ def find_images(paths: list[Path]) -> list[Path]:
             raise DataError(f"{path}: no image ({', '.join(sorted(SUFFIXES))}) is in this folder")
         files += found
     return list(dict.fromkeys(files))
+
+
+def classify(files: list[Path], tta: bool) -> Iterator[pd.DataFrame]:
+    """Yield the predictions of `predict`, some images at a time; a line is printed for each that cannot be read.
+
+    Raises:
+        PipelineError: there is no backbone or no head, or they do not belong together.
+    """
+    backbone = read_backbone_info()
+    engine_name = choose_engine("auto")
+    keras = start_keras_for(engine_name)
+    head, info = load_head(keras)
+    require_same_backbone(info, backbone)
+    engine = load_engine(engine_name)
+    for start in range(0, len(files), BLOCK):
+        images = read_views(files[start : start + BLOCK], info, backbone.image_size, tta)
+        if images:
+            yield predict(engine, keras, head, info.classes, images)
 
 
 def start_keras_for(engine: EngineName) -> Any:

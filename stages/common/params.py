@@ -112,9 +112,12 @@ class Train(Section):
 
 
 class Evaluate(Section):
-    """Which predictions are scored: of the image itself, or (tta) the mean over all its views."""
+    """Which predictions are scored, of the image itself or (tta) the mean over all its views, and how."""
 
     tta: bool
+    calibrate: bool
+    malignant: list[Annotated[str, Field(min_length=1)]]
+    seed: Seed
 
 
 class Report(Section):
@@ -193,7 +196,13 @@ def _allowed(loc: list[str]) -> str:
     field = Params.model_json_schema()["$defs"][loc[0].capitalize()]["properties"][loc[1]]
     if "enum" in field:
         return " | ".join(field["enum"])
-    types = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "string": "text"}
+    types = {
+        "integer": "a whole number",
+        "number": "a number",
+        "boolean": "true or false",
+        "string": "text",
+        "array": "a list of texts",
+    }
     if "anyOf" in field:
         return " or ".join(types.get(option["type"], option["type"]) for option in field["anyOf"])
     bounds = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from stages.common.errors import DataError
 from stages.common.files import replacing
@@ -52,6 +53,16 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
     """Write a table as CSV, whole or not at all."""
     with replacing(path) as partial:
         table.to_csv(partial, index=False, float_format=FLOAT_FORMAT, lineterminator="\n")
+
+
+def class_names(predictions: pd.DataFrame) -> list[str]:
+    """Return the classes of a prediction table, in the order of its probability columns."""
+    return [column.removeprefix("p_") for column in predictions.columns if column.startswith("p_")]
+
+
+def probabilities_of(predictions: pd.DataFrame) -> NDArray[np.float64]:
+    """Return the probabilities, (images, classes), of a prediction table."""
+    return predictions[[f"p_{name}" for name in class_names(predictions)]].to_numpy(np.float64)
 
 
 def write_json(content: dict[str, Any], path: Path) -> None:

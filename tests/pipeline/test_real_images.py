@@ -53,12 +53,24 @@ def test_a_real_backbone_learns_what_guessing_cannot(real: Workspace) -> None:
 def test_metrics_hold_to_the_contract(real: Workspace) -> None:
     metrics = real.metrics()
     assert list(metrics) == ["validation", "test"]
+    with_intervals = {"accuracy", "balanced_accuracy", "macro_f1", "macro_auc"}
+    names = with_intervals | {f"{name}_ci" for name in with_intervals}
+    names |= {"weighted_f1", "log_loss", "ece", "support", "per_class", "screening", "notes"}
+    of_a_class = {"recall", "specificity", "f1", "auc"}
+    points = {
+        f"{a}_at_{percent}_{b}"
+        for a, b in (("sensitivity", "specificity"), ("specificity", "sensitivity"))
+        for percent in (90, 95)
+    }
+    assert set(metrics["validation"]) == names
+    assert set(metrics["test"]) == names | {"temperature", "log_loss_calibrated", "ece_calibrated"}
     for part in metrics.values():
-        names = {"accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "macro_auc", "log_loss", "support"}
-        assert set(part) == names | {"per_class"}
         assert list(part["per_class"]) == ["akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"]
         for values in part["per_class"].values():
-            assert set(values) == {"precision", "recall", "specificity", "f1", "auc", "support"}
+            assert set(values) == of_a_class | {f"{name}_ci" for name in of_a_class} | {"precision", "support"}
+        screening = {"auc", *points}
+        assert set(part["screening"]) == screening | {f"{name}_ci" for name in screening} | {"malignant", "benign"}
+        assert part["balanced_accuracy_ci"][0] < part["balanced_accuracy"] < part["balanced_accuracy_ci"][1]
 
 
 def test_predictions_hold_to_the_contract(real: Workspace) -> None:

@@ -19,7 +19,7 @@ from stages.common.heads import (
     predict_probabilities,
     require_same_backbone,
 )
-from stages.train import (
+from stages.common.training import (
     BLOCK,
     all_view_batches,
     as_dataset,
@@ -232,24 +232,25 @@ class TestFit:
     """A real training on features of which one tells the classes apart."""
 
     @pytest.fixture
-    def separable(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FeatureReader:
-        monkeypatch.chdir(tmp_path)  # the training log is written into the current folder
+    def separable(self, tmp_path: Path) -> FeatureReader:
         values = np.random.default_rng(3).normal(size=(120, 2, DIM)).astype(np.float32)
         values[..., 0] += 6 * (np.arange(120) % CLASSES)[:, None]
         return write_feature_folder(tmp_path / "features", values)
 
-    def train(self, keras: Any, reader: FeatureReader, **changes: Any) -> tuple[Any, int]:
-        """Return the trained head and how many epochs were run; 90 images train, 30 validate."""
+    def train(self, keras: Any, reader: FeatureReader, **changes: Any) -> tuple[Any, list[float]]:
+        """Return the trained head and the validation loss of each epoch; 90 images train, 30 validate."""
         images = pd.DataFrame({"row": np.arange(120), "target": np.arange(120) % CLASSES})
         keras.utils.set_random_seed(1)
         head = build_head(keras, *feature_moments(reader, np.arange(90)), dropout=0.2, classes=CLASSES)
         train = TRAIN.model_copy(update={"learning_rate": 0.05, "batch_size": 30, "epochs": 12} | changes)
-        epochs = fit(keras, average_views(keras, head), reader, images[:90], images[90:], train)
-        return head, epochs
+        log = keras.callbacks.History()
+        epochs = fit(keras, average_views(keras, head), reader, images[:90], images[90:], train, [log])
+        assert epochs == len(log.history["val_loss"])
+        return head, log.history["val_loss"]
 
     def test_training_learns_what_can_be_learnt(self, keras: Any, separable: FeatureReader) -> None:
-        head, epochs = self.train(keras, separable)
-        assert epochs == 12
+        head, losses = self.train(keras, separable)
+        assert len(losses) == 12
         predicted = predict(keras, head, separable, np.arange(90, 120)).mean(axis=1).argmax(axis=1)
         assert (predicted == np.arange(90, 120) % CLASSES).mean() > 0.9
 
@@ -259,14 +260,12 @@ class TestFit:
 
     def test_training_stops_early_and_keeps_the_best_weights(self, keras: Any, separable: FeatureReader) -> None:
         # with such a learning rate the loss soon gets worse
-        head, epochs = self.train(keras, separable, learning_rate=1.0, epochs=200, patience=3)
-        assert epochs < 200
-        losses = pd.read_csv("metrics/training/plots/metrics/eval/loss.tsv", sep="\t")["loss"]
-        assert len(losses) == epochs
-        assert losses.idxmin() == epochs - 1 - 3
+        head, losses = self.train(keras, separable, learning_rate=1.0, epochs=200, patience=3)
+        assert len(losses) < 200
+        assert np.argmin(losses) == len(losses) - 1 - 3
         probabilities = predict(keras, head, separable, np.arange(90, 120)).mean(axis=1)
         of_truth = probabilities[np.arange(30), np.arange(90, 120) % CLASSES]
-        assert -np.log(of_truth).mean() == pytest.approx(losses.min(), rel=1e-3)
+        assert -np.log(of_truth).mean() == pytest.approx(min(losses), rel=1e-3)
 
 
 @pytest.fixture

@@ -1,0 +1,124 @@
+"""The bootstrap: it draws lesions, its intervals cover what they should, and its p-values agree with them."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import norm
+
+from stages.common.bootstrap import bootstrap, holm, interval, p_value
+from stages.common.metrics import weighted_auc, weighted_counts
+from tests.prediction_tables import make_predictions
+
+LESIONS = pd.Series(["a", "b", "b", "c", "c", "c"])
+
+
+def weights_drawn(lesions: "pd.Series[str]", seed: int, draws: int = 2000) -> Any:
+    return bootstrap(lambda weights: {"weights": weights}, lesions, seed, draws)["weights"]
+
+
+def test_as_many_lesions_are_drawn_as_there_are_and_all_their_images_with_them() -> None:
+    weights = weights_drawn(LESIONS, seed=1)
+    assert weights.shape == (2000, 6)
+    a, b, c = weights[:, 0], weights[:, 1], weights[:, 3]
+    assert (weights == np.stack([a, b, b, c, c, c], axis=1)).all()
+    assert (a + b + c == 3).all()
+
+
+def test_each_lesion_is_drawn_equally_often() -> None:
+    weights = weights_drawn(LESIONS, seed=1, draws=20_000)
+    assert np.allclose(weights.mean(axis=0), 1, atol=0.03)
+    assert np.allclose(weights.var(axis=0), 2 / 3, atol=0.03)  # binomial, three draws of one in three
+
+
+def test_the_seed_decides_the_draws_and_the_order_of_the_images_does_not() -> None:
+    first, other = weights_drawn(LESIONS, seed=1), weights_drawn(LESIONS, seed=2)
+    assert not np.array_equal(first, other)
+    order = [3, 0, 5, 1, 4, 2]
+    assert np.array_equal(weights_drawn(LESIONS.iloc[order], seed=1), first[:, order])
+
+
+@pytest.mark.parametrize("draws", [1, 99, 100, 101])
+def test_any_number_of_draws_can_be_had(draws: int) -> None:
+    assert len(weights_drawn(LESIONS, seed=1, draws=draws)) == draws
+
+
+def test_an_interval_leaves_out_what_is_undefined() -> None:
+    draws = np.array([np.nan, *range(101), np.nan], float)
+    assert interval(draws) == pytest.approx([2.5, 97.5])
+    assert interval(np.array([np.nan, np.nan])) is None
+
+
+def covered(random: np.random.Generator, clustered: bool) -> tuple[bool, bool]:
+    """Draw 150 images of 50 lesions, right or wrong all alike or each for itself; say what the intervals cover.
+
+    Returns:
+        Whether the interval over lesions, and whether one over images, holds the true accuracy, 0.7.
+    """
+    lesion = np.repeat(np.arange(50), 3)
+    right = random.random(50)[lesion] < 0.7 if clustered else random.random(150) < 0.7
+    table = make_predictions(
+        ["nv"] * 150, np.stack([~right, right], axis=1).astype(float), ["mel", "nv"], lesions=[f"{n}" for n in lesion]
+    )
+    found = []
+    for groups in (table["lesion_id"], table["image_id"]):
+        draws = bootstrap(lambda weights: weighted_counts(table, weights), groups, int(random.integers(2**32)), 500)
+        low, high = interval(draws["accuracy"]) or (np.nan, np.nan)
+        found.append(low <= 0.7 <= high)
+    return found[0], found[1]
+
+
+def test_95_percent_intervals_cover_the_truth_in_about_95_percent_of_samples() -> None:
+    random = np.random.default_rng(0)
+    over_lesions = np.mean([covered(random, clustered=False)[0] for _ in range(300)])
+    assert 0.90 <= over_lesions <= 0.98
+
+
+def test_where_images_of_a_lesion_are_alike_only_drawing_lesions_covers_the_truth() -> None:
+    random = np.random.default_rng(0)
+    over_lesions, over_images = np.mean([covered(random, clustered=True) for _ in range(300)], axis=0)
+    assert 0.90 <= over_lesions <= 0.98
+    assert over_images < 0.80
+
+
+def test_intervals_of_the_auc_cover_the_true_one() -> None:
+    random = np.random.default_rng(1)
+    truth, hits = norm.cdf(1 / np.sqrt(2)), 0  # of two normal distributions one standard deviation apart
+    for _ in range(300):
+        positive = np.arange(120) < 40
+        scores = random.normal(size=120) + positive
+
+        def statistic(weights: Any, positive: Any = positive, scores: Any = scores) -> dict[str, Any]:
+            return {"auc": weighted_auc(positive, scores, weights)}
+
+        draws = bootstrap(statistic, pd.Series(np.arange(120).astype(str)), int(random.integers(2**32)), 500)
+        low, high = interval(draws["auc"]) or (np.nan, np.nan)
+        hits += low <= truth <= high
+    assert 0.90 <= hits / 300 <= 0.98
+
+
+def test_a_p_value_is_below_5_percent_where_the_interval_leaves_0_out() -> None:
+    random = np.random.default_rng(0)
+    seen = set()
+    for shift in np.linspace(-4, 4, 81):
+        draws = random.normal(shift, 1, 2000)
+        low, high = interval(draws) or (0, 0)
+        outside = not low <= 0 <= high
+        if abs(p_value(draws) - 0.05) > 0.003:  # at the edge the two round differently
+            assert outside == (p_value(draws) < 0.05)
+            seen.add(outside)
+    assert seen == {True, False}
+
+
+def test_p_values_are_those_computed_by_hand() -> None:
+    assert p_value(np.array([1.0, 2, 3, -1])) == pytest.approx(2 * 2 / 5)
+    assert p_value(np.array([-1.0, -2, np.nan, -3, -1])) == pytest.approx(2 * 1 / 5)
+    assert p_value(np.zeros(10)) == 1
+
+
+def test_holms_correction_is_that_computed_by_hand() -> None:
+    # 0.01 x 4, 0.02 x 3, 0.03 x 2, 0.04 x 1, none below the one before
+    assert holm([0.03, 0.01, 0.04, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert holm([0.5, 0.9]) == pytest.approx([1, 1])
+    assert holm([0.2]) == [0.2]

@@ -1,0 +1,151 @@
+"""The tools on finished runs of the real pipeline, on drawn images and a network with random weights."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pandas as pd
+import pytest
+
+from stages.common.images import read_image
+from stages.common.params import Data
+from stages.sources import sample
+from tests.params_file import PARAMS
+from tests.pipeline.workspace import Workspace
+from tools.external import ISIC_CLASSES
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A finished run, committed, and an experiment on it, which is what the workspace holds."""
+    folder = tmp_path_factory.mktemp("tools")
+    changes: dict[str, dict[str, Any]] = {
+        "data": {"source": "sample", "sample_images": 100},
+        "backbone": {"name": "MobileNetV2", "weights": "random", "image_size": 64},
+        "augmentation": {"views": 1},
+        "train": {"epochs": 3},
+    }
+    workspace = Workspace(folder / "project", folder / "cache", changes)
+    workspace.dvc("repro")
+    workspace.run("git", "add", "--all")
+    workspace.run("git", "commit", "--quiet", "--message", "first run")
+    workspace.dvc("exp", "run", "--name", "longer", "-S", "train.epochs=30")
+    return workspace
+
+
+def test_dvc_shows_and_compares_metrics_with_intervals_and_nulls(project: Workspace) -> None:
+    shown = json.loads(project.dvc("metrics", "show", "--json"))[""]["data"]["metrics/metrics.json"]["data"]
+    numbers = [shown["test"][name] for name in ("balanced_accuracy", "ece", "log_loss_calibrated", "temperature")]
+    assert all(isinstance(number, float) for number in numbers)
+    assert isinstance(shown["test"]["screening"]["sensitivity_at_90_specificity"], float)
+    assert "balanced_accuracy_ci" not in shown["test"]  # DVC leaves lists out
+    difference = project.dvc("metrics", "diff", "HEAD")
+    for name in ("test.balanced_accuracy", "test.screening.auc", "validation.log_loss"):
+        assert name in difference
+    assert "_ci" not in difference
+
+
+def test_dvc_draws_both_reliability_curves(project: Workspace) -> None:
+    vega = json.loads(project.dvc("plots", "diff", "HEAD", "longer", "--json"))
+    assert "errors" not in vega
+    (key,) = [name for name in vega["data"] if name.endswith("reliability.csv")]
+    content = json.dumps(vega["data"][key])
+    assert "as predicted" in content
+    assert "calibrated" in content
+
+
+def test_a_commit_and_an_experiment_of_the_real_pipeline_are_compared(project: Workspace) -> None:
+    output = project.python("-m", "tools.compare", "HEAD", "longer")
+    assert " test images of " in output
+    assert [line.split() for line in output.splitlines() if line.startswith("train.epochs")] == [
+        ["train.epochs", "3", "30"]
+    ]
+    assert output.splitlines()[-1].startswith("longer is ")
+    assert project.python("-m", "tools.compare", "HEAD", "workspace") == output.replace("longer", "workspace")
+
+
+def test_cross_validation_runs_on_the_cached_features(project: Workspace) -> None:
+    status = project.run("git", "status", "--porcelain", "metrics/training", "data", "models")
+    output = project.python("-m", "tools.crossvalidate", "--folds", "2")
+    assert "crossvalidate: 2 folds, 100 images predicted" in output
+    assert json.loads((project.folder / "metrics/crossvalidation.json").read_text())["pooled"]["support"] == 100
+    assert project.run("git", "status", "--porcelain", "metrics/training", "data", "models") == status
+
+
+class TestExternal:
+    """Another folder of drawn images, with the label table of the challenge."""
+
+    @pytest.fixture(scope="class")
+    def folder(self, tmp_path_factory: pytest.TempPathFactory, project: Workspace) -> Path:
+        """40 new images of three classes, three that the project has, and two of a class that no model knows."""
+        folder = tmp_path_factory.mktemp("external")
+        drawn = tmp_path_factory.mktemp("drawn")
+        data = Data.model_validate(PARAMS.data.model_dump() | {"source": "sample", "sample_images": 300, "seed": 9})
+        sample.fetch(data, drawn, drawn)
+        labels = pd.read_csv(drawn / "labels.csv", keep_default_na=False).set_index("image_id")["dx"]
+        chosen = pd.concat([labels[labels == "nv"][:30], labels[labels == "mel"][:6], labels[labels == "bkl"][:4]])
+        chosen = pd.concat([chosen, labels[labels == "df"][:2].replace("df", "scc")])
+        for number, image_id in enumerate(chosen.index):
+            pixels = read_image(next((drawn / "images").glob(f"{image_id}.*")))
+            cv2.imwrite(str(folder / f"new_{number}.png"), pixels[..., ::-1])
+        known = pd.read_csv(project.folder / "data/manifest.csv").head(3)
+        for number, path in enumerate(known["path"]):
+            (folder / f"copy_{number}.jpg").write_bytes((project.folder / path).read_bytes())
+        names = [f"new_{number}" for number in range(len(chosen))] + [f"copy_{number}" for number in range(3)]
+        classes = [*chosen, *known["label"]]
+        table = pd.DataFrame({"image": names})
+        for name in ["MEL", "NV", "BKL", "SCC", *{label.upper() for label in known["label"]} - {"MEL", "NV", "BKL"}]:
+            table[name] = [float(label.upper() == name) for label in classes]
+        table.to_csv(folder / "truth.csv", index=False)
+        return folder
+
+    def external(self, project: Workspace, *arguments: str, status: int = 0) -> str:
+        return project.python("-m", "tools.external", *arguments, status=status)
+
+    def test_new_images_of_known_classes_are_scored_and_all_are_submitted(
+        self, project: Workspace, folder: Path
+    ) -> None:
+        output = self.external(project, str(folder))
+        assert "warning: external: 3 images are left out: the project's own data have their content" in output
+        assert "warning: external: 2 images are left out, because the model does not know their class: 2 scc" in output
+        assert "warning: external: no recall, AUC or macro AUC for akiec, bcc, df, vasc: no image is of it" in output
+        metrics = json.loads((project.folder / "external/metrics.json").read_text())["external"]
+        assert metrics["support"] == 40
+        assert metrics["per_class"]["nv"]["support"] == 30
+        assert metrics["balanced_accuracy_ci"][0] <= metrics["balanced_accuracy"] <= metrics["balanced_accuracy_ci"][1]
+        submission = pd.read_csv(project.folder / "external/submission.csv")
+        assert list(submission.columns) == ["image", *ISIC_CLASSES]
+        assert sorted(submission["image"]) == sorted(path.stem for path in folder.glob("*.[pj]*g"))
+        assert submission[ISIC_CLASSES].sum(axis="columns").to_numpy() == pytest.approx(1, abs=1e-5)
+
+    def test_the_probabilities_are_those_of_the_pipeline(self, project: Workspace, folder: Path) -> None:
+        # views depend on the id of an image, and these have another, so the image alone is scored
+        text = (project.folder / "params.yaml").read_text()
+        (project.folder / "params.yaml").write_text(text.replace("tta: true", "tta: false"))
+        try:
+            self.external(project, str(folder), "--out", "alone")
+        finally:
+            (project.folder / "params.yaml").write_text(text)
+        files = sorted(str(path) for path in folder.glob("*.[pj]*g"))
+        project.python("-m", "tools.predict", *files, "--csv", "expected.csv")
+        expected = pd.read_csv(project.folder / "expected.csv")
+        submission = pd.read_csv(project.folder / "alone/submission.csv").set_index("image")
+        found = submission.loc[[Path(name).stem for name in expected["image"]]]
+        for name in ISIC_CLASSES:
+            assert found[name].to_numpy() == pytest.approx(expected[f"p_{name.lower()}"].to_numpy(), abs=1e-6)
+
+    def test_the_projects_own_images_are_refused(self, project: Workspace) -> None:
+        labels = str(project.folder / "data/raw/labels.csv")
+        output = self.external(project, "data/raw/images", "--labels", labels, status=1)
+        assert output.splitlines()[-1].startswith("error: no image of data/raw/images is new and of a class that")
+
+    def test_a_folder_that_is_not_there_and_one_with_a_bad_image_are_refused(
+        self, project: Workspace, tmp_path: Path
+    ) -> None:
+        assert "that is no folder" in self.external(project, str(tmp_path / "missing"), status=1)
+        (tmp_path / "a.jpg").write_text("no image")
+        (tmp_path / "labels.csv").write_text("image_id,dx\na,nv\n")
+        output = self.external(project, str(tmp_path), status=1)
+        assert "error: 1 of 1 labelled images are bad: " in output
+        assert "Traceback" not in output

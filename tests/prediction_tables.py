@@ -1,0 +1,60 @@
+"""Prediction tables for tests."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+
+def make_predictions(
+    labels: list[str], probabilities: Any, classes: list[str], part: str = "test", lesions: list[str] | None = None
+) -> pd.DataFrame:
+    """Return a prediction table with `lesion_id`; without `lesions` an image is its own lesion."""
+    values = np.asarray(probabilities, np.float32)
+    table = pd.DataFrame({"image_id": [f"{part}_{number}" for number in range(len(labels))], "part": part})
+    table["label"] = labels
+    table["predicted"] = np.array(classes)[values.argmax(axis=1)]
+    table["lesion_id"] = table["image_id"] if lesions is None else lesions
+    return table.join(pd.DataFrame(values, columns=[f"p_{name}" for name in classes]))
+
+
+def eight_images() -> pd.DataFrame:
+    """Return a case for sums by hand.
+
+    Of four nv one is taken for mel and one for bkl, of three mel one for nv; the one bkl is found.
+    """
+    return make_predictions(
+        ["nv", "nv", "nv", "nv", "mel", "mel", "mel", "bkl"],
+        [
+            [0.1, 0.2, 0.7],
+            [0.1, 0.3, 0.6],
+            [0.1, 0.6, 0.3],
+            [0.5, 0.1, 0.4],
+            [0.1, 0.8, 0.1],
+            [0.2, 0.5, 0.3],
+            [0.0, 0.1, 0.9],
+            [0.9, 0.05, 0.05],
+        ],
+        ["bkl", "mel", "nv"],
+    )
+
+
+def drawn_images(count: int = 300, seed: int = 0, skill: float = 2, digits: int | None = None) -> pd.DataFrame:
+    """Return images of five classes, some rare, of two thirds as many lesions, with predictions that are often right.
+
+    Args:
+        count: of images.
+        seed: of everything.
+        skill: how much higher the logit of the true class is, in standard deviations of the noise.
+        digits: probabilities are rounded to so many, for the sake of ties.
+    """
+    random = np.random.default_rng(seed)
+    classes = ["akiec", "bcc", "bkl", "mel", "nv"]
+    lesion = random.integers(2 * count // 3, size=count)
+    target = random.choice(5, 2 * count // 3, p=[0.04, 0.06, 0.1, 0.2, 0.6])[lesion]
+    logits = random.normal(size=(count, 5)) + skill * np.eye(5)[target]
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    if digits is not None:
+        probabilities = probabilities.round(digits)
+    labels = [classes[number] for number in target]
+    return make_predictions(labels, probabilities, classes, lesions=[f"lesion_{number}" for number in lesion])

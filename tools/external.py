@@ -1,0 +1,113 @@
+"""Test the trained classifier on another labelled folder, through the same path as the pipeline's own images.
+
+It is no stage, so that no experiment is chosen by it: an external test is for the end. Run from the top folder of the
+project, after dvc repro. In the folder of --out are then metrics.json, as the evaluate stage writes it;
+predictions.csv; and submission.csv, the probabilities of all images in the form of the ISIC 2018 challenge's Task 3.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pandas as pd
+
+from stages.common.errors import DataError, run
+from stages.common.labels import read_labels
+from stages.common.metrics import score
+from stages.common.params import Data, load_params
+from stages.common.tables import MANIFEST, class_names, read_table, write_json, write_table
+from stages.manifest import LABELS_SCHEMA, find_images, inspect_images, validate
+from stages.sources import directory
+from tools.predict import classify
+
+ISIC_CLASSES = ["MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tools.external", description=__doc__)
+    parser.add_argument("directory", type=Path, metavar="FOLDER", help="images, in subfolders too, and a label table")
+    parser.add_argument("--labels", type=Path, metavar="FILE", help="the label table, where the folder has not one")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", default=Path("external"), help="external unless told")
+    arguments = parser.parse_args()
+
+    params = load_params()
+    where = {"directory": str(arguments.directory), "labels": arguments.labels and str(arguments.labels)}
+    images = read_folder(params.data.model_copy(update=where))
+    predictions = predict(images, params.evaluate.tta)
+    new = without_known(predictions, read_table(MANIFEST, "image_id", "lesion_id", "sha256"))
+    scored = new[new["label"].isin(class_names(new))]
+    if scored.empty:
+        raise DataError(
+            f"no image of {arguments.directory} is new and of a class that the model knows "
+            f"({', '.join(class_names(new))}): its labels are {', '.join(sorted(images['label'].unique()))}"
+        )
+    metrics = score(scored, params.evaluate.malignant, params.evaluate.seed)
+    metrics["notes"] += left_out(predictions, new, scored)
+    for note in metrics["notes"]:
+        print(f"warning: external: {note}", file=sys.stderr)
+    write_table(submission(predictions), arguments.out / "submission.csv")
+    write_table(predictions.drop(columns=["lesion_id", "sha256"]), arguments.out / "predictions.csv")
+    write_json({"external": metrics}, arguments.out / "metrics.json")
+    limits = " to ".join(f"{limit:.3f}" for limit in metrics["balanced_accuracy_ci"] or [])
+    print(
+        f"external: accuracy {metrics['accuracy']:.3f}, balanced accuracy {metrics['balanced_accuracy']:.3f} "
+        f"({limits or 'no interval'}) on {metrics['support']} of {len(predictions)} images; all numbers are in "
+        f"{arguments.out / 'metrics.json'}"
+    )
+
+
+def read_folder(data: Data) -> pd.DataFrame:
+    """Return `image_id, path, label, lesion_id, sha256` of the labelled images of `data.directory`.
+
+    Raises:
+        PipelineError: there is no folder, label table or image, or one cannot be used, as the manifest stage says.
+    """
+    with TemporaryDirectory() as raw:
+        directory.fetch(data, Path(raw), Path(raw))
+        labels = validate(LABELS_SCHEMA, read_labels(Path(raw) / "labels.csv"), "label table")
+        images, rejected = inspect_images(labels["image_id"], find_images(Path(raw)))
+    if len(rejected):
+        reasons = "; ".join(rejected["reason"].head(5))
+        raise DataError(f"{len(rejected)} of {len(labels)} labelled images are bad: {reasons}: mend or remove them")
+    return labels.merge(images, on="image_id")[["image_id", "path", "label", "lesion_id", "sha256"]]
+
+
+def predict(images: pd.DataFrame, tta: bool) -> pd.DataFrame:
+    """Return the prediction table of the images, all of part external, with `lesion_id` and `sha256`."""
+    predictions = pd.concat(classify([Path(path) for path in images["path"]], tta))
+    table = (
+        images.rename(columns={"path": "image"}).merge(predictions, on="image", validate="1:1").assign(part="external")
+    )
+    columns = ["image_id", "part", "label", "predicted", *table.filter(regex="^p_").columns, "lesion_id", "sha256"]
+    return table[columns].sort_values("image_id", ignore_index=True)
+
+
+def without_known(predictions: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
+    """Return the images that are not in the project's own data: by content, by id, nor by lesion."""
+    known = pd.concat([predictions[c].isin(manifest[c]) for c in ("sha256", "image_id", "lesion_id")], axis="columns")
+    return predictions[~known.any(axis="columns")]
+
+
+def left_out(predictions: pd.DataFrame, new: pd.DataFrame, scored: pd.DataFrame) -> list[str]:
+    """Return a sentence for each reason why images were predicted but not scored, or not submitted as predicted."""
+    notes = []
+    if beyond := [name for name in class_names(predictions) if name.upper() not in ISIC_CLASSES]:
+        notes.append(f"submission.csv has no column for {', '.join(beyond)}, which the challenge does not know")
+    if known := len(predictions) - len(new):
+        notes.append(f"{known} images are left out: the project's own data have their content, id or lesion")
+    unknown = new["label"][~new.index.isin(scored.index)]
+    if len(unknown):
+        counts = ", ".join(f"{count} {label}" for label, count in unknown.value_counts().sort_index().items())
+        notes.append(f"{len(unknown)} images are left out, because the model does not know their class: {counts}")
+    return notes
+
+
+def submission(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Return `image` and the probabilities of the challenge's seven classes; 0 for one that the model does not know."""
+    table = pd.DataFrame({"image": predictions["image_id"]})
+    return table.assign(**{name: predictions.get(f"p_{name.lower()}", 0.0) for name in ISIC_CLASSES})
+
+
+if __name__ == "__main__":
+    run(main)
