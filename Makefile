@@ -5,11 +5,12 @@ BIN := $(VENV)/bin
 # DVC runs `python -m stages.NAME`: it must find the environment's Python.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo repro screenshots test soak lint format requirements clean
+.PHONY: help demo repro backbones screenshots test soak lint format requirements clean
 
 help:
 	@echo "make demo         try the whole pipeline on drawn images: no account, no data, two minutes"
 	@echo "make repro        the real thing: download HAM10000 from Kaggle, train, evaluate, report (dvc repro)"
+	@echo "make backbones    train on each of $(BACKBONES), and compare them"
 	@echo "make screenshots  pictures of the report, on a phone, on a desktop and printed (needs Chromium)"
 	@echo "make test         run the tests"
 	@echo "make soak         kill and interrupt every stage at random, 20 times each (ROUNDS=20 MINUTES=90)"
@@ -33,6 +34,18 @@ demo: $(BIN)/.installed
 
 repro: $(BIN)/.installed
 	$(BIN)/dvc repro
+
+# One queued experiment for each, of its name; one of this name from before gives way.
+BACKBONES := InceptionResNetV2 DenseNet121 ConvNeXtSmall
+backbones: $(BIN)/.installed
+	@set -e; for name in $(BACKBONES); do \
+	  if $(BIN)/dvc exp list --all-commits --name-only | grep --quiet --line-regexp "$$name"; then \
+	    $(BIN)/dvc exp remove "$$name"; \
+	  fi; \
+	  $(BIN)/dvc exp run --queue --name "$$name" -S backbone.name="$$name"; \
+	done
+	$(BIN)/dvc exp run --run-all
+	@$(BIN)/python -m tools.compare $(BACKBONES)
 
 screenshots: $(BIN)/.installed-dev
 	$(BIN)/python -m tools.screenshots

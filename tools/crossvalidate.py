@@ -38,8 +38,9 @@ def main() -> None:
     manifest = read_table(MANIFEST, "image_id", "label", "lesion_id", "sha256")
     FeatureReader().rows(manifest["image_id"])  # what is missing is better said before the first fold
     fold = assign_folds(manifest, folds, params)
-    # a head is too small for two threads, so each fold has one, and spawned processes share nothing
-    with ProcessPoolExecutor(min(folds, os.cpu_count() or 1), get_context("spawn")) as pool:
+    # A head is too small for two threads, so each fold has one; spawned, because TensorFlow does not survive a fork.
+    # One more process than processors: of five folds on two, none is then left to run alone at the end.
+    with ProcessPoolExecutor(min(folds, (os.cpu_count() or 1) + 1), get_context("spawn")) as pool:
         tables = list(pool.map(partial(predict_fold, params, manifest, fold), range(folds)))
     of_folds = pd.DataFrame([point_metrics(table) for table in tables])[list(TRAINED)].astype(float)
     pooled = score(pd.concat(tables), params.evaluate.malignant, params.evaluate.seed)

@@ -1,6 +1,8 @@
 """Comparing runs: real Git revisions and DVC experiments of a small project, and pairs of tables with known answers."""
 
 import re
+import shutil
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -165,7 +167,8 @@ from tests.prediction_tables import drawn_images
 
 params = yaml.safe_load(Path("params.yaml").read_text())
 seed = params["split"]["seed"]
-table = drawn_images(399 + seed, seed, skill=params["train"]["skill"])
+skill = params["train"]["skill"] + {"weak": -1}.get(params["backbone"]["name"], 0)
+table = drawn_images(399 + seed, seed, skill=skill)
 if params["split"]["test"] == 0:
     table["part"] = "validation"
 write_table(table[["image_id", "lesion_id"]].assign(sha256=table["image_id"]), Path("data/manifest.csv"))
@@ -174,7 +177,7 @@ one_view = drawn_images(399 + seed, seed, skill=0.3).assign(part=table["part"])
 write_table(one_view.drop(columns="lesion_id"), Path("data/predictions.csv"))
 """
 OUTS = ["data/manifest.csv", "data/predictions.csv", "data/predictions_tta.csv"]
-PARAMS = ["evaluate.tta", "split.seed", "split.test", "train.skill"]
+PARAMS = ["backbone.name", "evaluate.tta", "split.seed", "split.test", "train.skill"]
 
 
 @pytest.fixture(scope="module")
@@ -183,11 +186,11 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     folder = tmp_path_factory.mktemp("compare")
     workspace = Workspace(folder / "project", folder / "cache", {})
     (workspace.folder / "params.yaml").write_text(
-        "{evaluate: {tta: true}, split: {seed: 1, test: 0.15}, train: {skill: 1.0}}\n"
+        "{backbone: {name: usual}, evaluate: {tta: true}, split: {seed: 1, test: 0.15}, train: {skill: 1.0}}\n"
     )
     (workspace.folder / "make.py").write_text(PROJECT)
     (workspace.folder / "tests").symlink_to(ROOT / "tests")
-    (workspace.folder / ".gitignore").write_text("/data\n/tests\n__pycache__\n")
+    (workspace.folder / ".gitignore").write_text("/data\n__pycache__\n")
     (workspace.folder / "dvc.yaml").unlink()
     options = [*(f"-o{out}" for out in OUTS), *(f"-p{param}" for param in PARAMS), "-dmake.py"]
     workspace.dvc("stage", "add", "--name", "make", *options, "python make.py")
@@ -300,3 +303,13 @@ class TestProject:
         finally:
             write_table(table, Path(path))
         assert output.startswith("error: data/predictions_tta.csv is missing")
+
+    def test_make_backbones_queues_them_and_ends_with_the_table(self, project: Workspace) -> None:
+        shutil.copy(ROOT / "Makefile", project.folder)
+        binaries = Path(sys.executable).parent
+        # there is an experiment named same, which gives way
+        settings = [f"BIN={binaries}", f"--old-file={binaries}/.installed", "BACKBONES=same weak"]
+        lines = project.run("make", *settings, "backbones").splitlines()
+        assert lines[-1].startswith("weak is worse than same: balanced accuracy -0.")
+        (names,) = [line.split()[1:] for line in lines if line.startswith("backbone.name")]
+        assert names == ["'same'", "'weak'"]
