@@ -83,9 +83,7 @@ def load_head(keras: Any, head: Path = HEAD, info: Path = HEAD_INFO) -> tuple[An
             keras.models.load_model(head, compile=False, safe_mode=True),
             HeadInfo.model_validate_json(info.read_text(encoding="utf-8")),
         )
-    except (
-        Exception
-    ) as error:  # Keras raises TypeError, KeyError, BadZipFile and more, as the file's fault will have it
+    except Exception as error:  # Keras raises TypeError, KeyError, BadZipFile and more, as the fault will have it
         reason = shorten(str(error), 200, placeholder=" ...")
         raise DataError(f"no trained head can be read from {head} and {info} ({reason}): run dvc repro train") from None
 
