@@ -57,7 +57,7 @@ def fetch(data: Data, destination: Path, work: Path) -> None:
             _download(archive, data)
         extract(archive, destination)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) and work.is_dir():
             shutil.rmtree(destination)  # so that the room is counted as the next run will find it
             raise SourceError(f"{error.strerror}: {_room(archive)[2]}") from None
         problem = f"cannot read or write {error.filename or work}: {error.strerror}"
@@ -98,8 +98,7 @@ def _download(archive: Path, data: Data) -> None:
             brief = f"the connection to Kaggle failed ({_cause(error, data.silence)})"
             full, transient, asked = f"{brief}: check the network, then run again, {KEEPS}", True, 0.0
         except requests.RequestException as error:
-            problem = f"Kaggle, or a proxy before it, does not answer as it should ({type(error).__name__})"
-            raise SourceError(f"{problem}: run again later, {KEEPS}") from None
+            raise _nonsense(error) from None
         if not transient or retry > data.retries:
             raise SourceError(full + (f" (attempts: {retry})" if retry > 1 else ""))
         wait = min(max(data.retry_wait * 2 ** (retry - 1), asked), data.longest_wait)
@@ -119,14 +118,20 @@ def _attempt(archive: Path) -> None:
         raise SourceError(_how_to_sign_in("the Kaggle credentials hold characters that no key has")) from None
     except OSError:  # all faults of requests too, some of which are a ValueError as well
         raise
-    except (ValueError, TypeError, KeyError, AttributeError):
-        # The client has stored an answer of the wrong size, and would resume from it, or stumbles over the answer.
+    except ValueError:  # the client has stored an answer of the wrong size, and would resume from it
         raise _discard(archive) from None
+    except (TypeError, KeyError, AttributeError) as error:  # the client stumbles over JSON of another form
+        raise _nonsense(error) from None
 
 
 def _discard(archive: Path) -> SourceError:
     archive.unlink(missing_ok=True)
     return SourceError("Kaggle sent something else than the archive; it has been deleted: run again")
+
+
+def _nonsense(error: Exception) -> SourceError:
+    problem = f"Kaggle, or a proxy before it, does not answer as it should ({type(error).__name__})"
+    return SourceError(f"{problem}: run again later, {KEEPS}")
 
 
 def _sign_in() -> Any:

@@ -128,9 +128,18 @@ def test_the_wait_that_kaggle_asks_for_is_kept_up_to_the_limit(machine: Machine)
 
 
 @pytest.mark.parametrize("body", [b"5", b"no JSON"])
-def test_an_answer_that_makes_no_sense_ends_in_one_line(machine: Machine, body: bytes) -> None:
+def test_an_answer_that_makes_no_sense_ends_in_one_line_and_costs_no_byte(
+    machine: Machine, archive: Path, body: bytes
+) -> None:
+    half = archive.stat().st_size // 2
+    machine.params["retries"] = 0
+    machine.server.cuts = [half]
+    machine.refusal()
     machine.server.body = body
-    assert "run again" in machine.refusal()
+    assert "does not answer as it should" in machine.refusal()
+    machine.server.body = None
+    machine.assert_fetched()
+    assert machine.server.transfers()[-1].range == f"bytes={chunks(half)}-"
 
 
 @pytest.mark.parametrize("location", ["file:///etc/passwd", "http://["])
