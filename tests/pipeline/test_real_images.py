@@ -137,7 +137,12 @@ def test_more_views_compute_only_the_new_ones_and_a_return_computes_nothing(real
     assert {path: after[path] for path in before} == before
     assert len({path.parent for path in set(after) - set(before)}) == 1
     assert (real.folder / "data/features/view_001.npy").read_bytes() == view
-    assert real.experiment("augmentation.views=1", "train.dropout=0.5", "train.epochs=150", "evaluate.tta=true") == []
+    assert (
+        real.experiment(
+            "augmentation.views=1", "train.dropout=0.5", "train.epochs=150", "evaluate.tta=true", "report.gallery=3"
+        )
+        == []
+    )
     assert (real.folder / "report/index.html").is_file()
 
 
