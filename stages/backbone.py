@@ -7,7 +7,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-from stages.common.backbones import BACKBONE, BackboneInfo, build_backbone, fingerprint, save_backbone
+from stages.common.backbones import BACKBONE, BackboneInfo, build_backbone, fingerprint, hash_files, save_backbone
 from stages.common.errors import BackboneError, run
 from stages.common.files import replacing, user_path
 from stages.common.keras_runtime import start_keras
@@ -19,18 +19,10 @@ def main() -> None:
     weights = find_weights(backbone.weights)
     keras = start_keras(backbone.seed)
     model = build(keras, backbone, weights)
-    info = BackboneInfo(
-        name=backbone.name,
-        image_size=backbone.image_size,
-        dim=model.output_shape[-1],
-        fingerprint=fingerprint(model, backbone.name, backbone.image_size),
-    )
     weights_bytes = 4 * model.count_params()
     with replacing(BACKBONE, size=2 * weights_bytes) as folder:  # Keras' form and OpenVINO's
         folder.mkdir()
-        save_backbone(model, folder)
-        convert_to_openvino(model, folder / "backbone.xml")
-        (folder / "backbone.json").write_text(info.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        info = write_backbone(model, backbone.name, folder)
     require_unchanged(backbone)
     print(f"backbone: {info.name}, {backbone.weights} weights, {info.dim} features an image")
 
@@ -64,6 +56,22 @@ def build(keras: Any, backbone: Backbone, weights: str | None) -> Any:
             ) from None
         reason = shorten(str(error), 200, placeholder=" ...")  # Keras goes on to list every layer
         raise BackboneError(f"backbone.weights {weights} do not fit {backbone.name}: {reason}") from None
+
+
+def write_backbone(model: Any, name: str, folder: Path) -> BackboneInfo:
+    """Fill an empty folder with a backbone, for Keras and for OpenVINO, and its description; return that."""
+    save_backbone(model, folder)
+    convert_to_openvino(model, folder / "backbone.xml")
+    size = model.input_shape[1]
+    info = BackboneInfo(
+        name=name,
+        image_size=size,
+        dim=model.output_shape[-1],
+        fingerprint=fingerprint(model, name, size),
+        files=hash_files(folder),
+    )
+    (folder / "backbone.json").write_text(info.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    return info
 
 
 def convert_to_openvino(model: Any, path: Path) -> None:

@@ -20,7 +20,8 @@ class BackboneInfo(BaseModel):
     """models/backbone/backbone.json: what the files beside it are.
 
     `fingerprint` is a SHA-256 over the name, the image size, the preprocessing and the weights: equal fingerprints
-    mean equal features. `dim` is how many numbers the feature of an image has.
+    mean equal features. `dim` is how many numbers the feature of an image has. `files` holds the SHA-256 of each file
+    beside it: DVC trusts its cache, and a file in there that was damaged comes back without a word.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -29,6 +30,7 @@ class BackboneInfo(BaseModel):
     image_size: int
     dim: int
     fingerprint: str
+    files: dict[str, str]
 
 
 def read_backbone_info(folder: Path = BACKBONE) -> BackboneInfo:
@@ -37,6 +39,27 @@ def read_backbone_info(folder: Path = BACKBONE) -> BackboneInfo:
         return BackboneInfo.model_validate_json((folder / "backbone.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BackboneError(f"{folder} holds no backbone ({error}): run dvc repro backbone") from None
+
+
+def hash_files(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 (hexadecimal) of each file in a folder, by name."""
+    digests = {}
+    for path in sorted(folder.iterdir()):
+        with path.open("rb") as file:
+            digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return digests
+
+
+def require_intact(folder: Path) -> None:
+    """Raise a BackboneError unless the files of a backbone are those that the backbone stage wrote."""
+    info = read_backbone_info(folder)
+    found = hash_files(folder)
+    for name, digest in info.files.items():
+        if found.get(name) != digest:
+            raise BackboneError(
+                f"{folder / name} is damaged or missing: run dvc repro backbone, or, where DVC sees no change, "
+                "dvc repro --force --single-item backbone"
+            )
 
 
 def available_backbones(keras: Any) -> list[str]:
@@ -121,7 +144,7 @@ def save_backbone(model: Any, folder: Path) -> None:
 
 def load_backbone(keras: Any, folder: Path = BACKBONE) -> Any:
     """Return the Keras model that `save_backbone` wrote; a BackboneError if there is none."""
-    read_backbone_info(folder)
+    require_intact(folder)
     try:
         # in safe mode, which is the default of this function though not of every one
         model = keras.models.model_from_json((folder / "architecture.json").read_text(encoding="utf-8"))

@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.common.backbones import BACKBONE, load_backbone, read_backbone_info
+from stages.common.backbones import BACKBONE, load_backbone, read_backbone_info, require_intact
 
 EngineName = Literal["openvino", "tensorflow"]
 
@@ -28,6 +28,7 @@ class OpenVINOEngine:
     def __init__(self, folder: Path = BACKBONE) -> None:
         import openvino
 
+        require_intact(folder)
         self._dim = read_backbone_info(folder).dim
         core = openvino.Core()
         prepared = openvino.preprocess.PrePostProcessor(core.read_model(folder / "backbone.xml"))

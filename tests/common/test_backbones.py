@@ -6,16 +6,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stages.backbone import write_backbone
 from stages.common.backbones import (
-    BackboneInfo,
     affine_preprocessing,
     available_backbones,
     build_backbone,
     fingerprint,
     load_backbone,
     read_backbone_info,
-    save_backbone,
 )
+from stages.common.engines import OpenVINOEngine
 from stages.common.errors import BackboneError
 from stages.common.keras_runtime import start_keras
 
@@ -129,13 +129,28 @@ def test_the_preprocessing_is_part_of_the_fingerprint(keras: Any) -> None:
 
 def test_a_stored_backbone_is_loaded_with_its_weights(tmp_path: Path) -> None:
     model = build_backbone(start_keras(3), NAME, None, SIZE)
-    made = fingerprint(model, NAME, SIZE)
-    info = BackboneInfo(name=NAME, image_size=SIZE, dim=1024, fingerprint=made)
-    save_backbone(model, tmp_path)
-    (tmp_path / "backbone.json").write_text(info.model_dump_json(), encoding="utf-8")
+    info = write_backbone(model, NAME, tmp_path)
     loaded = load_backbone(start_keras(4), tmp_path)
-    assert fingerprint(loaded, NAME, SIZE) == made
+    assert fingerprint(loaded, NAME, SIZE) == fingerprint(model, NAME, SIZE) == info.fingerprint
     assert read_backbone_info(tmp_path) == info
+
+
+@pytest.mark.parametrize("name", ["architecture.json", "backbone.weights.h5", "backbone.xml", "backbone.bin"])
+@pytest.mark.parametrize("damage", ["a flipped bit", "cut short", "missing"])
+def test_a_backbone_with_a_damaged_file_is_refused(keras: Any, tmp_path: Path, name: str, damage: str) -> None:
+    write_backbone(build_backbone(keras, NAME, None, SIZE), NAME, tmp_path)
+    path = tmp_path / name
+    content = bytearray(path.read_bytes())
+    path.unlink()
+    if damage == "a flipped bit":
+        content[len(content) // 2] ^= 1
+    if damage != "missing":
+        path.write_bytes(content[: len(content) - (damage == "cut short")])
+    message = f"{name} is damaged or missing: run dvc repro backbone"
+    with pytest.raises(BackboneError, match=message):
+        load_backbone(keras, tmp_path)
+    with pytest.raises(BackboneError, match=message):
+        OpenVINOEngine(tmp_path)
 
 
 @pytest.mark.parametrize("content", [None, "", "{}", '{"name": "MobileNetV2"'], ids=str)

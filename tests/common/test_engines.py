@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from stages.backbone import convert_to_openvino
-from stages.common.backbones import BackboneInfo, build_backbone, fingerprint, save_backbone
+from stages.backbone import write_backbone
+from stages.common.backbones import build_backbone
 from stages.common.engines import Engine, OpenVINOEngine, TensorFlowEngine, choose_engine, engine_identity, load_engine
 from stages.common.errors import BackboneError
 from stages.common.images import read_image
@@ -22,11 +22,7 @@ def backbone(keras: Any, mobilenet_weights: Path, tmp_path_factory: pytest.TempP
     """A folder as the backbone stage makes it: MobileNetV2 with its ImageNet weights."""
     folder = tmp_path_factory.mktemp("backbone")
     model = build_backbone(keras, "MobileNetV2", str(mobilenet_weights), SIZE)
-    save_backbone(model, folder)
-    convert_to_openvino(model, folder / "backbone.xml")
-    made = fingerprint(model, "MobileNetV2", SIZE)
-    info = BackboneInfo(name="MobileNetV2", image_size=SIZE, dim=model.output_shape[-1], fingerprint=made)
-    (folder / "backbone.json").write_text(info.model_dump_json(), encoding="utf-8")
+    write_backbone(model, "MobileNetV2", folder)
     return folder
 
 

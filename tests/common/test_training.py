@@ -308,7 +308,7 @@ def test_a_truncated_head_says_what_makes_one(keras: Any, head: Any, info: HeadI
 
 
 def test_a_head_of_another_backbone_is_refused(info: HeadInfo) -> None:
-    same = BackboneInfo(name="MobileNetV2", image_size=64, dim=DIM, fingerprint=info.backbone)
+    same = BackboneInfo(name="MobileNetV2", image_size=64, dim=DIM, fingerprint=info.backbone, files={})
     require_same_backbone(info, same)
     with pytest.raises(DataError, match="another backbone"):
         require_same_backbone(info, same.model_copy(update={"fingerprint": "1" * 64}))

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from stages.backbone import convert_to_openvino
-from stages.common.backbones import BackboneInfo, build_backbone, fingerprint, save_backbone
+from stages.backbone import write_backbone
+from stages.common.backbones import build_backbone
 
 SIZE = 32
 
@@ -23,10 +23,6 @@ def backbones(keras: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
         folder = tmp_path_factory.mktemp(name)
         keras.utils.set_random_seed(seed)
         model = build_backbone(keras, network, None, SIZE)
-        save_backbone(model, folder)
-        convert_to_openvino(model, folder / "backbone.xml")
-        made = fingerprint(model, network, SIZE)
-        info = BackboneInfo(name=network, image_size=SIZE, dim=model.output_shape[-1], fingerprint=made)
-        (folder / "backbone.json").write_text(info.model_dump_json(), encoding="utf-8")
+        write_backbone(model, network, folder)
         folders[name] = folder
     return folders

@@ -32,9 +32,8 @@ class Finished(NamedTuple):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
     disk = tmp_path_factory.mktemp("disk") / "small"
-    changes = CHANGES | {"data": {"source": "sample", "sample_images": 300}, "train": {"epochs": 3}}
     with small_disk(disk, megabytes=150):
-        workspace = Workspace(disk / "project", disk / "cache", changes)
+        workspace = Workspace(disk / "project", disk / "cache", CHANGES)
         workspace.dvc("repro")
         yield Finished(workspace, outputs(workspace.folder))
 

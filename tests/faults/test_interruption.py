@@ -26,10 +26,10 @@ PIPELINE: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding
 ROUNDS = int(os.environ.get("SOAK_ROUNDS", "1"))
 DEADLINE = time.monotonic() + 60 * float(os.environ.get("SOAK_MINUTES", "60"))
 CHANGES: dict[str, dict[str, Any]] = {
-    "data": {"source": "sample", "sample_images": 600},  # three chunks of features
+    "data": {"source": "sample", "sample_images": 300},  # two chunks of features a view
     "backbone": {"name": "MobileNetV2", "weights": "random", "image_size": 64},
     "augmentation": {"views": 1},
-    "train": {"epochs": 20},
+    "train": {"epochs": 5},
 }
 
 

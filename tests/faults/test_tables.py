@@ -27,7 +27,9 @@ from tests.feature_folder import write_feature_folder
 from tests.imports import ROOT
 from tests.params_file import PARAMS, write_params
 
-BACKBONE = BackboneInfo(name="MobileNetV2", image_size=64, dim=1280, fingerprint="0" * 64)
+BACKBONE = BackboneInfo(
+    name="MobileNetV2", image_size=64, dim=1280, fingerprint="0" * 64, files={"backbone.bin": "0" * 64}
+)
 HEAD = HeadInfo(classes=["mel", "nv"], backbone="0" * 64, augmentation=PARAMS.augmentation)
 
 # The same examples in each run. What is in tmp_path may stay from one example to the next: each writes its file anew.

@@ -8,7 +8,7 @@ import openvino
 import pytest
 from numpy.typing import NDArray
 
-from stages.backbone import convert_to_openvino
+from stages.backbone import write_backbone
 from stages.common.backbones import build_backbone
 from stages.common.errors import BackboneError
 from stages.common.heads import build_head
@@ -23,7 +23,7 @@ def backbone(keras: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any,
     keras.utils.set_random_seed(1)
     model = build_backbone(keras, "MobileNetV2", None, 96)
     folder = tmp_path_factory.mktemp("backbone")
-    convert_to_openvino(model, folder / "backbone.xml")
+    write_backbone(model, "MobileNetV2", folder)
     return model, folder
 
 
