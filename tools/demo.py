@@ -34,7 +34,7 @@ def main() -> None:
     if result.returncode:
         raise PipelineError("the demo did not finish: see the message of the stage above")
     print_metrics(json.loads((WORKSPACE / "metrics/metrics.json").read_text(encoding="utf-8")))
-    print(f"\nReport: {WORKSPACE / 'report/index.html'}; `dvc plots show` there draws the plots.")
+    print(f"\nReport: {WORKSPACE / 'report/index.html'}")
     print(
         "These numbers only show that the pipeline works: the images are drawn and the network's weights are random.\n"
         "For real results: make repro (see README.md)."
