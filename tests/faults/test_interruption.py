@@ -133,8 +133,10 @@ def test_an_interrupted_stage_is_made_good_by_the_next_repro(
         process.wait()
         assert "Traceback" not in log.read_text(errors="replace")
         kept = chunks(folder)
-        ended = "Updating lock file" in log.read_text(errors="replace")
-        assert executed(finished.workspace.dvc("repro")) == ([] if ended else [stage])
+        said = [line for line in log.read_text(errors="replace").splitlines() if line.startswith(f"{stage}: ")]
+        stood = any("%" not in line for line in said)  # more than a progress bar: its outputs stood already
+        again = executed(finished.workspace.dvc("repro"))
+        assert again == [stage] or (stood and again == [])
         assert outputs(folder) == finished.outputs
         assert chunks(folder).items() >= kept.items()
 
