@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix, precision_recall_curve, roc_curve
 
 from stages.common.bootstrap import bootstrap, interval
-from stages.common.calibration import apply_temperature, fit_temperature, reliability
+from stages.common.calibration import TEMPERATURES, apply_temperature, fit_temperature, reliability
 from stages.common.errors import run
 from stages.common.files import replacing
 from stages.common.metrics import point_metrics, score, weighted_counts
@@ -54,6 +54,11 @@ def main() -> None:
         again = point_metrics(calibrated)
         metrics["test"] |= {f"{name}_calibrated": again[name] for name in ("log_loss", "ece")}
         metrics["test"]["temperature"] = temperature
+        if not 1.01 * TEMPERATURES[0] < temperature < 0.99 * TEMPERATURES[1]:
+            metrics["test"]["notes"].append(
+                f"the temperature, {temperature:.2f}, is at its limit: validation has too few images, or no mistakes, "
+                "to fit it; do not rely on the calibrated numbers"
+            )
     write_table(shown[["label", "predicted"]], PLOTS / "confusion_matrix.csv")
     write_table(roc_curves(shown), PLOTS / "roc.csv")
     write_table(precision_recall_curves(shown), PLOTS / "precision_recall.csv")

@@ -125,7 +125,7 @@ def inspect_images(image_ids: "pd.Series[str]", files: dict[str, list[Path]]) ->
             content = read_bytes(path)
             height, width, _ = decode(content, path).shape
         except DataError as error:
-            return {"image_id": image_id, "reason": one_line(error)}
+            return {"image_id": image_id, "reason": one_line(str(error))}
         digest = hashlib.sha256(content).hexdigest()
         return {"image_id": image_id, "path": path.as_posix(), "width": width, "height": height, "sha256": digest}
 

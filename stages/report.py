@@ -50,7 +50,13 @@ def main() -> None:
         "lesions": counts.loc[IN_ALL, (part, "lesions")],
         "subgroups": read_subgroups(part),
         "version": version,
-        "run": run_identity(version, backbone.fingerprint, params.model_dump(), metrics),
+        # data and weights are known by their content, wherever they lie; what the page shows changes no result
+        "run": run_identity(
+            version,
+            backbone.fingerprint,
+            params.model_dump(exclude={"data": True, "report": True, "backbone": {"weights"}}),
+            metrics,
+        ),
         **describe_classes(metrics[part]),
         **describe_training(),
         **describe_curves(metrics[part]),

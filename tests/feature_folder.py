@@ -16,8 +16,13 @@ def write_feature_folder(folder: Path, features: NDArray[np.float32]) -> Feature
     folder.mkdir(parents=True)
     for view in range(views):
         np.save(view_file(folder, view), np.ascontiguousarray(features[:, view]))
-    image_ids = [f"image_{number}" for number in range(images)]
-    pd.DataFrame({"image_id": image_ids, "sha256": "0" * 64}).to_csv(folder / "index.csv", index=False)
+    index = pd.DataFrame(
+        {
+            "image_id": [f"image_{number}" for number in range(images)],
+            "sha256": [f"{number:064d}" for number in range(images)],
+        }
+    )
+    index.to_csv(folder / "index.csv", index=False)
     info = FeaturesInfo(
         backbone="0" * 64,
         engine="none",

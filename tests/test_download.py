@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from stages import download
+from stages.common.errors import DiskError
 from stages.sources import archive as archive_module
 from stages.sources import kaggle
 from tests.params_file import write_params
@@ -39,7 +40,7 @@ def test_the_archive_stays_if_the_images_cannot_be_put_in_place(stocked: Path, m
 
     write_params(Path(), {"data": {"source": "kaggle"}})
     monkeypatch.setattr(Path, "replace", full)  # a full disk cannot be had without rights to mount one
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(DiskError, match="data/raw needs more than the"):
         download.main()
     assert stocked.exists()
     assert sorted(path.name for path in Path("data").iterdir()) == [".download"]

@@ -154,12 +154,15 @@ def compare(first: Run, other: Run) -> Difference:
 
     observed = both(np.ones((1, len(first.test))))
     draws = bootstrap(both, first.test["lesion_id"], SEED)
-    rows = {name: [*observed[name][0], *limits(draws[name])] for name in HEADLINES}
     lesions = first.test.groupby("label")["lesion_id"].nunique()
+    spread = lesions.max() > 1  # resampling a single lesion shows none, as in metrics.json
+    rows = {name: [*observed[name][0], *(limits(draws[name]) if spread else (np.nan, np.nan))] for name in HEADLINES}
     for i, label in enumerate(class_names(first.test)):
-        several = lesions.get(label, 0) > 1  # as in metrics.json: resampling one lesion shows no spread
+        of_class = lesions.get(label, 0) > 1
+        of_others = len(first.test["lesion_id"][first.test["label"] != label].unique()) > 1
+        enough = {"recall": of_class, "f1": of_class, "specificity": of_others, "auc": of_class and of_others}
         for name in OF_A_CLASS:
-            values = [*observed[name][0, :, i], *(limits(draws[name][..., i]) if several else (np.nan, np.nan))]
+            values = [*observed[name][0, :, i], *(limits(draws[name][..., i]) if enough[name] else (np.nan, np.nan))]
             rows[f"{label} {name}"] = values
     table = pd.DataFrame.from_dict(rows, orient="index", columns=["first", "other", "low", "high"])
     table.insert(2, "difference", table["other"] - table["first"])
@@ -168,7 +171,7 @@ def compare(first: Run, other: Run) -> Difference:
     balanced = draws["balanced_accuracy"]
     return Difference(
         metrics=table,
-        p_value=p_value(balanced[:, 1] - balanced[:, 0]),
+        p_value=p_value(balanced[:, 1] - balanced[:, 0]) if spread else 1.0,
         only_first=only_first,
         only_other=only_other,
         mcnemar=mcnemar(only_first, only_other),

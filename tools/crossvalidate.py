@@ -6,7 +6,9 @@ folder of the project, after dvc repro features.
 
 import argparse
 import os
+import signal
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -16,8 +18,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
-from stages.common.errors import DataError, run
-from stages.common.features import FeatureReader
+from stages.common.backbones import read_backbone_info
+from stages.common.errors import DataError, PipelineError, run
+from stages.common.features import FEATURES, FeatureReader
 from stages.common.metrics import HEADLINES, point_metrics, score
 from stages.common.params import Params, load_params
 from stages.common.tables import MANIFEST, read_table, write_json
@@ -36,12 +39,17 @@ def main() -> None:
 
     params = load_params()
     manifest = read_table(MANIFEST, "image_id", "label", "lesion_id", "sha256")
-    FeatureReader().rows(manifest["image_id"])  # what is missing is better said before the first fold
+    require_current_features(manifest, params)  # better said before the first fold
     fold = assign_folds(manifest, folds, params)
     # A head is too small for two threads, so each fold has one; spawned, because TensorFlow does not survive a fork.
     # One more process than processors: of five folds on two, none is then left to run alone at the end.
-    with ProcessPoolExecutor(min(folds, (os.cpu_count() or 1) + 1), get_context("spawn")) as pool:
-        tables = list(pool.map(partial(predict_fold, params, manifest, fold), range(folds)))
+    workers = min(folds, (os.cpu_count() or 1) + 1)
+    quick = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # at Ctrl-C a worker would go on to the next fold
+    try:
+        with ProcessPoolExecutor(workers, get_context("spawn"), initializer=quick) as pool:
+            tables = list(pool.map(partial(predict_fold, params, manifest, fold), range(folds)))
+    except BrokenProcessPool:
+        raise PipelineError("a fold was killed, for want of memory perhaps: close other programs, run again") from None
     of_folds = pd.DataFrame([point_metrics(table) for table in tables])[list(TRAINED)].astype(float)
     pooled = score(pd.concat(tables), params.evaluate.malignant, params.evaluate.seed)
     write_json(
@@ -57,6 +65,21 @@ def main() -> None:
     for note in pooled["notes"]:
         print(f"pooled: {note}")
     print(f"crossvalidate: {folds} folds, {pooled['support']} images predicted; all numbers are in {METRICS}")
+
+
+def require_current_features(manifest: pd.DataFrame, params: Params) -> None:
+    """Raise a DataError unless the features are of these images, backbone and view params; DVC guards stages only."""
+    features = FeatureReader()
+    features.rows(manifest["image_id"])
+    backbone = read_backbone_info()
+    hashes = pd.Series(features.sha256, features.image_ids).reindex(manifest["image_id"])
+    if (
+        (backbone.name, backbone.image_size) != (params.backbone.name, params.backbone.image_size)
+        or features.info.backbone != backbone.fingerprint
+        or features.info.augmentation != params.augmentation
+        or not np.array_equal(hashes, manifest["sha256"])
+    ):
+        raise DataError(f"{FEATURES} is of other images, another backbone or other views: run dvc repro features")
 
 
 def assign_folds(manifest: pd.DataFrame, folds: int, params: Params) -> NDArray[np.intp]:

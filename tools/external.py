@@ -37,6 +37,8 @@ def main() -> None:
     predictions = predict(images, params.evaluate.tta)
     new = without_known(predictions, read_table(MANIFEST, "image_id", "lesion_id", "sha256"))
     scored = new[new["label"].isin(class_names(new))]
+    if new.empty:
+        raise DataError(f"all {len(predictions)} images of {arguments.directory} are among those that the project has")
     if scored.empty:
         raise DataError(
             f"no image of {arguments.directory} is new and of a class that the model knows "

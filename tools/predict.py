@@ -108,7 +108,7 @@ def read_views(files: list[Path], info: HeadInfo, size: int, tta: bool) -> dict[
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for file, views in zip(files, pool.map(prepare, files), strict=True):
             if isinstance(views, DataError):
-                print(f"error: {one_line(views)}", file=sys.stderr)
+                print(f"error: {one_line(str(views))}", file=sys.stderr)
             else:
                 images[file] = views
     return images

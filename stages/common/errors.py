@@ -1,6 +1,7 @@
 """Errors that a user can cause, and how a command ends when one occurs."""
 
 import errno
+import os
 import shutil
 import signal
 import sys
@@ -40,12 +41,12 @@ def megabytes(size: int) -> str:
     return f"{size / 1e6:,.1f} MB"
 
 
-def one_line(error: PipelineError) -> str:
-    """Return the message for a terminal: one line, of 2,000 characters at most, of printable characters.
+def one_line(message: str) -> str:
+    """Return a message for a terminal: one line, of 2,000 characters at most, of printable characters.
 
     Messages quote names and values of files that nobody has checked.
     """
-    text = " ".join(str(error).split())
+    text = " ".join(message.split())
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return text if len(text) <= 2000 else f"{text[:1495]} ... {text[-500:]}"
 
@@ -60,15 +61,18 @@ def run(main: Callable[[], None]) -> None:
     try:
         main()
     except PipelineError as error:
-        sys.exit("error: " + one_line(error))
+        sys.exit("error: " + one_line(str(error)))
+    except BrokenPipeError:  # who reads the output, head say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains as it ends
+        sys.exit(1)
     except OSError as error:
         if error.filename is None and error.errno not in DISK_FAULTS:
             raise  # a fault of ours, perhaps
         where = Path(error.filename or Path.cwd())
-        problem = f"error: {error.strerror}: {where}"
+        problem = f"{error.strerror}: {where}"
         if error.errno == errno.ENOSPC:
             free = shutil.disk_usage(where if where.exists() else Path.cwd()).free
             problem += f": it needs more than the {megabytes(free)} that are free there"
-        sys.exit(f"{problem}: mend this and run again")
+        sys.exit("error: " + one_line(f"{problem}: mend this and run again"))
     except KeyboardInterrupt:
         sys.exit(130)

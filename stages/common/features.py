@@ -76,6 +76,7 @@ class FeatureReader:
     Attributes:
         info: what made them.
         image_ids: the image of each row.
+        sha256: its content when it was seen.
     """
 
     def __init__(self, folder: Path = FEATURES) -> None:
@@ -85,7 +86,9 @@ class FeatureReader:
             self.info = FeaturesInfo.model_validate_json((folder / "features.json").read_text(encoding="utf-8"))
             self._files = [view_file(folder, view) for view in range(self.info.views)]
             intact = sealed(self.info, folder) == self.info
-            self.image_ids = pd.Index(read_table(folder / "index.csv", "image_id")["image_id"])
+            index = read_table(folder / "index.csv", "image_id", "sha256")
+            self.image_ids = pd.Index(index["image_id"])
+            self.sha256 = index["sha256"].to_numpy(str)
             # the header is compared, not parsed: nothing that it may say is followed
             header = npy_header(self.info)
             begins = {_first_bytes(file, len(header)) for file in self._files}

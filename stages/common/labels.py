@@ -8,6 +8,8 @@ import pandas as pd
 from stages.common.errors import DataError
 from stages.common.images import SUFFIXES
 
+# What tables write, in any case, for a value that nobody knows.
+UNKNOWN = ["", "unknown", "nan", "na"]
 CLINICAL = ["dx_type", "age", "sex", "localization"]
 
 
@@ -51,9 +53,8 @@ def read_labels(path: Path) -> pd.DataFrame:
     # NFC as in the manifest stage: macOS writes the accents of file names as characters of their own
     labels["image_id"] = labels["image_id"].str.strip().str.replace(pattern, "", regex=True).str.normalize("NFC")
     labels["label"] = labels["label"].str.strip().str.lower()
-    labels["lesion_id"] = (
-        labels["lesion_id"].str.strip().mask(labels["lesion_id"].str.strip() == "", labels["image_id"])
-    )
+    lesion = labels["lesion_id"].str.strip()
+    labels["lesion_id"] = lesion.mask(lesion.str.lower().isin(UNKNOWN), labels["image_id"])
     return labels
 
 
@@ -91,7 +92,7 @@ def _from_metadata(table: pd.DataFrame, path: Path) -> pd.DataFrame:
         labels["lesion_id"] = ""
     if "age" in labels:
         age = pd.to_numeric(labels["age"].replace({"unknown": ""}), errors="coerce")
-        bad = labels["image_id"][age.isna() & ~labels["age"].str.strip().str.lower().isin(["", "unknown", "nan", "na"])]
+        bad = labels["image_id"][age.isna() & ~labels["age"].str.strip().str.lower().isin(UNKNOWN)]
         if len(bad):
             raise DataError(f"label table {path}: age of {bad.iloc[0]} is {labels['age'][bad.index[0]]!r}, no number")
         labels["age"] = age.astype(float)

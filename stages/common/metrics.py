@@ -16,7 +16,7 @@ from sklearn.metrics import (
 
 from stages.common.bootstrap import bootstrap, interval
 from stages.common.calibration import expected_calibration_error
-from stages.common.tables import class_names
+from stages.common.tables import class_names, probabilities_of
 
 Floats = NDArray[np.float64]
 
@@ -108,7 +108,7 @@ def point_metrics(predictions: pd.DataFrame) -> dict[str, Any]:
     """
     classes = class_names(predictions)
     label, predicted = predictions["label"], predictions["predicted"]
-    probabilities = predictions[[f"p_{name}" for name in classes]].to_numpy()
+    probabilities = probabilities_of(predictions)
     precision, recall, f1, support = precision_recall_fscore_support(label, predicted, labels=classes, zero_division=0)
     negatives = multilabel_confusion_matrix(label, predicted, labels=classes)[:, 0]  # (true negative, false positive)
     per_class: dict[str, dict[str, Any]] = {}
@@ -129,7 +129,8 @@ def point_metrics(predictions: pd.DataFrame) -> dict[str, Any]:
         "macro_f1": float(f1[support > 0].mean()),
         "weighted_f1": float(f1_score(label, predicted, labels=classes, average="weighted", zero_division=0)),
         "macro_auc": None if None in aucs else float(np.mean(aucs)),
-        "log_loss": float(log_loss(label, probabilities, labels=classes)),
+        # the sums of float32 are 1 to seven digits only
+        "log_loss": float(log_loss(label, probabilities / probabilities.sum(axis=1, keepdims=True), labels=classes)),
         "ece": expected_calibration_error(predictions),
         "support": len(predictions),
         "per_class": per_class,
@@ -140,7 +141,7 @@ def weighted_metrics(predictions: pd.DataFrame, weights: Floats) -> dict[str, Fl
     """Return the metrics that have intervals, of n weightings, (n, images), of the images.
 
     Each equals that of `point_metrics` where an image of weight w stands for w images. A class that a weighting leaves
-    out has NaN, and the means are over the others, as in `point_metrics`.
+    out has NaN, and the means are over the others, as in `point_metrics` but for `macro_auc`, which is None there.
 
     Returns:
         `accuracy`, `balanced_accuracy`, `macro_f1`, `macro_auc`, (n,), and `recall`, `specificity`, `f1`, `auc`,

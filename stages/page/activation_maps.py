@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.common.backbones import BACKBONE
+from stages.common.backbones import BACKBONE, require_intact
 from stages.common.errors import BackboneError
 from stages.common.heads import HeadInfo, load_head
 
@@ -67,12 +67,10 @@ class LastMaps:
         """Load the backbone of a folder; a BackboneError if it is missing or does not end in a mean over all places."""
         import openvino
 
+        require_intact(folder)
         core = openvino.Core()
         path = folder / "backbone.xml"
-        try:
-            model = core.read_model(path)
-        except RuntimeError as error:
-            raise BackboneError(f"{path} cannot be read ({error}): run dvc repro --force backbone") from None
+        model = core.read_model(path)
         pooling = model.output(0).get_node().input_value(0).get_node()
         if pooling.get_type_name() != "ReduceMean":
             raise BackboneError(f"{path} ends in {pooling.get_type_name()}, not in a mean: run dvc repro backbone")

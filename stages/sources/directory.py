@@ -32,7 +32,8 @@ def fetch(data: Data, destination: Path, work: Path) -> None:
         raise SourceError(f"no image ({', '.join(sorted(SUFFIXES))}) is in data.directory {folder}")
     for path in images:
         require_plain_name(path)
-    status = [path.lstat() for path in images]
+    # of what a link leads to; where that is nothing, the manifest stage says so
+    status = [path.stat() if path.exists() else path.lstat() for path in images]
     (destination / "labels.csv").write_bytes(table.read_bytes())
     pd.DataFrame(
         {

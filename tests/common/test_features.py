@@ -148,7 +148,7 @@ def test_an_index_with_an_image_twice_is_noticed(folder: Path) -> None:
 def test_an_index_without_images_is_noticed(folder: Path) -> None:
     (folder / "index.csv").write_text("name\n" * (IMAGES + 1))
     reseal(folder)
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="has no column image_id"):
         FeatureReader(folder)
 
 

@@ -143,5 +143,5 @@ def test_damage_that_dvc_restores_is_refused_in_one_line_and_mended_as_that_line
 
     run.dvc(*command.split())
     assert run.is_whole()
-    assert executed(run.dvc("repro")) == ["train", "evaluate"]
+    assert executed(run.dvc("repro")) == ["train", "evaluate", "report"]
     assert run.is_whole()

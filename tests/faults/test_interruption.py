@@ -169,7 +169,7 @@ def test_params_that_change_in_mid_run_are_never_recorded_as_what_made_the_outpu
     assert process.wait() == 255
     lines = [line for line in log.read_text().splitlines() if line.startswith("error:")]
     assert lines == ["error: params.yaml: train.dropout was changed while the stage ran: run dvc repro again"]
-    assert executed(workspace.dvc("repro")) == ["train", "evaluate"]
+    assert executed(workspace.dvc("repro")) == ["train", "evaluate", "report"]
     assert outputs(folder)["data/predictions.csv"] != finished.outputs["data/predictions.csv"]
     params.write_text(text)
     workspace.dvc("repro")

@@ -47,7 +47,7 @@ def attempt(function: Callable[[], Any]) -> Any:
     try:
         return function()
     except PipelineError as error:
-        line = one_line(error)
+        line = one_line(str(error))
         assert line.isprintable()
         assert len(line) <= 2000
         return None

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages.common.backbones import load_backbone
+from stages.common.backbones import hash_files, load_backbone, read_backbone_info
 from stages.common.errors import BackboneError, DataError
 from stages.common.features import FeatureReader, FeaturesInfo, sealed, view_file
 from stages.common.heads import HeadInfo, load_head
@@ -223,6 +223,10 @@ def test_a_hostile_backbone_is_refused_and_not_executed(
     use_backbone(tmp_path, backbones["first"])
     folder = tmp_path / "models/backbone"
     (folder / "architecture.json").write_text(lambda_model.to_json())
+    # who forges a file forges its digest too
+    info = read_backbone_info(folder)
+    forged = info.model_copy(update={"files": {name: hash_files(folder)[name] for name in info.files}})
+    (folder / "backbone.json").write_text(forged.model_dump_json())
     with pytest.raises(BackboneError, match="no backbone that can be read"):
         load_backbone(keras, folder)
     assert not mark.exists()

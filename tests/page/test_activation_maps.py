@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from stages.backbone import write_backbone
-from stages.common.backbones import build_backbone
+from stages.common.backbones import build_backbone, read_backbone_info
 from stages.common.errors import BackboneError
 from stages.common.heads import build_head
 from stages.page.activation_maps import LastMaps, LinearHead, linear_head
@@ -80,11 +80,18 @@ def test_the_average_training_feature_adds_nothing(linear: LinearHead) -> None:
     np.testing.assert_allclose(linear.activation_maps(maps), 0, atol=1e-3)
 
 
-def test_a_backbone_that_is_missing_or_ends_otherwise_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BackboneError, match=r"backbone\.xml cannot be read"):
+def test_a_backbone_that_is_missing_damaged_or_ends_otherwise_is_refused(
+    backbone: tuple[Any, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(BackboneError, match="holds no backbone"):
         LastMaps(tmp_path)
     parameter = openvino.opset13.parameter([1, 4, 4, 3], np.float32)
     model = openvino.Model([openvino.opset13.relu(parameter)], [parameter])
     openvino.save_model(model, tmp_path / "backbone.xml")
+    info = read_backbone_info(backbone[1])
+    (tmp_path / "backbone.json").write_text(info.model_dump_json())
+    with pytest.raises(BackboneError, match="damaged or missing"):
+        LastMaps(tmp_path)
+    (tmp_path / "backbone.json").write_text(info.model_copy(update={"files": {}}).model_dump_json())
     with pytest.raises(BackboneError, match="ends in Relu, not in a mean"):
         LastMaps(tmp_path)

@@ -141,7 +141,7 @@ class TestExternal:
     def test_the_projects_own_images_are_refused(self, project: Workspace) -> None:
         labels = str(project.folder / "data/raw/labels.csv")
         output = self.external(project, "data/raw/images", "--labels", labels, status=1)
-        assert output.splitlines()[-1].startswith("error: no image of data/raw/images is new and of a class that")
+        assert output.splitlines()[-1].endswith("images of data/raw/images are among those that the project has")
 
     def test_a_folder_that_is_not_there_and_one_with_a_bad_image_are_refused(
         self, project: Workspace, tmp_path: Path

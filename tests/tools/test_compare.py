@@ -308,7 +308,12 @@ class TestProject:
         shutil.copy(ROOT / "Makefile", project.folder)
         binaries = Path(sys.executable).parent
         # there is an experiment named same, which gives way
-        settings = [f"BIN={binaries}", f"--old-file={binaries}/.installed", "BACKBONES=same weak"]
+        settings = [
+            f"BIN={binaries}",
+            f"--old-file={binaries}/.installed",
+            "BACKBONES=same weak",
+            "--no-print-directory",
+        ]
         lines = project.run("make", *settings, "backbones").splitlines()
         assert lines[-1].startswith("weak is worse than same: balanced accuracy -0.")
         (names,) = [line.split()[1:] for line in lines if line.startswith("backbone.name")]

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from stages.common.backbones import BackboneInfo
 from stages.common.errors import DataError
 from stages.common.labels import read_labels
 from stages.common.tables import write_table
@@ -35,12 +36,23 @@ def make_manifest(seed: int = 0) -> pd.DataFrame:
     )
 
 
-def crossvalidate(folder: Path, manifest: pd.DataFrame, features: Any, *options: str, status: int = 0) -> str:
+def crossvalidate(
+    folder: Path,
+    manifest: pd.DataFrame,
+    features: Any,
+    *options: str,
+    status: int = 0,
+    changes: dict[str, dict[str, Any]] | None = None,
+) -> str:
     """Run the command in a folder with this manifest and these features, and return its output."""
-    write_params(folder, {"train": {"epochs": 30, "learning_rate": 0.03}})
+    write_params(folder, {"train": {"epochs": 30, "learning_rate": 0.03}} | (changes or {}))
     write_table(manifest, folder / "data/manifest.csv")
     if not (folder / "data/features").exists():
         write_feature_folder(folder / "data/features", np.asarray(features, np.float32))
+    backbone = PARAMS.backbone
+    info = BackboneInfo(name=backbone.name, image_size=backbone.image_size, dim=DIM, fingerprint="0" * 64, files={})
+    (folder / "models/backbone").mkdir(parents=True, exist_ok=True)
+    (folder / "models/backbone/backbone.json").write_text(info.model_dump_json())
     result = subprocess.run(
         [sys.executable, "-m", "tools.crossvalidate", *options],
         cwd=folder,
@@ -102,7 +114,7 @@ def test_every_image_is_predicted_once_and_two_runs_give_the_same_bytes(tmp_path
     assert result["pooled"]["support"] == IMAGES
     assert sum(values["support"] for values in result["pooled"]["per_class"].values()) == IMAGES
     assert result["mean"]["accuracy"] == pytest.approx(result["pooled"]["accuracy"])  # folds of 90 images each
-    assert result["pooled"]["accuracy"] > 0.9
+    assert result["pooled"]["accuracy"] > 0.8  # chance is a third
     low, high = result["pooled"]["accuracy_ci"]
     assert low <= result["pooled"]["accuracy"] <= high
     assert 0 <= result["standard_deviation"]["accuracy"] < 0.1
@@ -116,6 +128,18 @@ def test_a_head_that_could_only_remember_lesions_is_no_better_than_chance(tmp_pa
     crossvalidate(tmp_path, make_manifest(seed=2), np.concatenate([of_lesion, of_lesion]), "--folds", "2")
     pooled = json.loads((tmp_path / "metrics/crossvalidation.json").read_text())["pooled"]
     assert abs(pooled["balanced_accuracy"] - 1 / 3) < 4 * np.sqrt(2 / 9 / LESIONS)
+
+
+@pytest.mark.parametrize("change", ["image", "backbone", "views"])
+def test_features_of_something_else_are_refused(tmp_path: Path, change: str) -> None:
+    manifest, features = make_manifest(), np.zeros((IMAGES, 1, DIM))
+    if change == "image":
+        manifest.loc[3, "sha256"] = "f" * 64
+    changes = {"backbone": {"backbone": {"image_size": 96}}, "views": {"augmentation": {"views": 7}}}.get(change, {})
+    output = crossvalidate(tmp_path, manifest, features, "--folds", "2", status=1, changes=changes)
+    assert output.count("\n") == 1
+    assert "is of other images, another backbone or other views: run dvc repro features" in output
+    assert not (tmp_path / "metrics").exists()
 
 
 @pytest.mark.parametrize("folds", ["1", "21", "many"])
