@@ -4,7 +4,6 @@
 """
 
 import hashlib
-import json
 import os
 import shutil
 import signal
@@ -68,13 +67,31 @@ def forget(workspace: Workspace, stage: str) -> None:
     lock.write_text(yaml.safe_dump(content))
 
 
-def is_json(path: Path) -> bool:
-    """Return whether a file is there and holds JSON."""
+def recorded(lock: bytes, stage: str) -> dict[str, Any] | None:
+    """Return what a dvc.lock says of all stages but one, or None if it is no YAML."""
     try:
-        json.loads(path.read_text())
-    except (OSError, ValueError):
-        return False
-    return True
+        content = yaml.safe_load(lock) or {}
+    except yaml.YAMLError:
+        return None
+    return {name: entry for name, entry in content.get("stages", {}).items() if name != stage}
+
+
+def repro_with_remedy(workspace: Workspace, log: Path, lock_before: bytes) -> list[str]:
+    """Return the stages that `dvc repro` executes; where DVC refuses a file that it was killed in writing, as the
+    README says, it is put back or removed, and `dvc repro` called again.
+    """
+    process = start_repro(workspace, log)
+    if process.wait() != 0:
+        said = log.read_text(errors="replace")
+        if "dvc.lock" in said and ("validation failed" in said or "is invalid" in said):
+            (workspace.folder / "dvc.lock").write_bytes(lock_before)
+            REMEDIES.append("dvc.lock")
+        elif "is corrupted" in said:
+            (workspace.folder / ".dvc/tmp/rwlock").unlink()
+            REMEDIES.append("rwlock")
+        process = start_repro(workspace, log)
+        assert process.wait() == 0, said
+    return executed(log.read_text(errors="replace"))
 
 
 def start_repro(workspace: Workspace, log: Path, *arguments: str) -> "subprocess.Popen[bytes]":
@@ -111,12 +128,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
     order = [*begun.values(), time.monotonic()]
     seconds = {stage: end - start for stage, start, end in zip(begun, order, order[1:], strict=False)}
     yield Finished(workspace, outputs(workspace.folder), seconds)
-    print(f"\n{len(COUNTED)} interruptions:")
+    print(f"\n{len(COUNTED)} interruptions, remedies needed: {REMEDIES}")
     for key in sorted(set(COUNTED)):
         print(f"  {key[0]} in {key[1]}: {COUNTED.count(key)}")
 
 
 COUNTED: list[tuple[str, str]] = []
+REMEDIES: list[str] = []
 
 
 @pytest.mark.parametrize("stage", PIPELINE)
@@ -143,20 +161,15 @@ def test_an_interrupted_stage_is_made_good_by_the_next_repro(
             os.killpg(process.pid, kind)
             COUNTED.append((kind.name, stage))
             landed += 1
-            process.wait()
-            # DVC writes dvc.lock and its rwlock in place, so that a kill in this moment leaves half of them; what
-            # follows is the README's remedy.
-            if lock.read_bytes() != before:
-                lock.write_bytes(before)
-            if not is_json(folder / ".dvc/tmp/rwlock"):
-                (folder / ".dvc/tmp/rwlock").unlink(missing_ok=True)
         process.wait()
         assert "Traceback" not in log.read_text(errors="replace")
         kept = chunks(folder)
         said = [line for line in log.read_text(errors="replace").splitlines() if line.startswith(f"{stage}: ")]
         stood = any("%" not in line for line in said)  # more than a progress bar: its outputs stood already
-        again = executed(finished.workspace.dvc("repro"))
-        assert again == [stage] or (stood and again == [])
+        # DVC writes dvc.lock in place: a kill in this moment may leave its beginning only, and then more stages run
+        whole = recorded(lock.read_bytes(), stage) == recorded(before, stage)
+        again = repro_with_remedy(finished.workspace, log, before)
+        assert again == [stage] or (stood and again == []) or not whole
         assert outputs(folder) == finished.outputs
         assert chunks(folder).items() >= kept.items()
 
