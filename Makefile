@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 # DVC runs `python -m stages.NAME`: it must find the environment's Python.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo repro backbones screenshots test soak lint format requirements clean
+.PHONY: help demo repro backbones screenshots bench test soak lint format requirements clean
 
 help:
 	@echo "make demo         try the whole pipeline on drawn images: no account, no data, two minutes"
 	@echo "make repro        the real thing: download HAM10000 from Kaggle, train, evaluate, report (dvc repro)"
 	@echo "make backbones    train on each of $(BACKBONES), and compare them"
 	@echo "make screenshots  pictures of the report, on a phone, on a desktop and printed (needs Chromium)"
+	@echo "make bench        measure how fast all of it is, against what (half an hour, nothing else running)"
 	@echo "make test         run the tests"
 	@echo "make soak         kill and interrupt every stage at random, 20 times each (ROUNDS=20 MINUTES=90)"
 	@echo "make lint         check style and types"
@@ -49,6 +50,14 @@ backbones: $(BIN)/.installed
 
 screenshots: $(BIN)/.installed-dev
 	$(BIN)/python -m tools.screenshots
+
+# The other engines that the benchmarks compare with; no stage needs them.
+$(BIN)/.installed-bench: requirements-bench.txt $(BIN)/.installed
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements-bench.txt
+	@touch $@
+
+bench: $(BIN)/.installed-bench
+	$(BIN)/python -m benchmarks
 
 test: $(BIN)/.installed-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile

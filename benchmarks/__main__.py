@@ -1,0 +1,72 @@
+"""Run the benchmarks, print their tables, and write benchmarks/results.json.
+
+Each benchmark is a module of this package with a function `measure`, which returns tables: rows by title. Those that
+are named run again and replace their part of results.json; without a name, all run.
+"""
+
+import argparse
+import json
+import os
+import platform
+import time
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from stages.common.errors import run
+from stages.common.tables import write_json
+
+RESULTS = Path(__file__).with_name("results.json")
+BENCHMARKS: tuple[str, ...] = ()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of: {', '.join(BENCHMARKS)}")
+    names = parser.parse_args().names or list(BENCHMARKS)
+    if unknown := set(names) - set(BENCHMARKS):
+        parser.error(f"there is no benchmark {min(unknown)}: choose from {', '.join(BENCHMARKS)}")
+
+    results: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    for name in names:
+        start = time.monotonic()
+        tables = import_module(f"benchmarks.{name}").measure()
+        seconds = round(time.monotonic() - start)
+        print_tables(tables)
+        print(f"benchmarks: {name} took {seconds} s", flush=True)
+        results[name] = {"machine": describe_machine(), "seconds": seconds, "tables": tables}
+        write_json(results, RESULTS)
+
+
+def describe_machine() -> dict[str, str | int | None]:
+    """Return the processor, the number of cores that may be used, and the versions that decide the speed."""
+    from importlib.metadata import version
+
+    return {
+        "processor": processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+        **{library: version(library) for library in ("tensorflow", "openvino", "numpy", "opencv-python-headless")},
+    }
+
+
+def processor() -> str:
+    """Return the name of the processor, as far as the system tells it."""
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.machine()
+
+
+def print_tables(tables: Mapping[str, list[dict[str, Any]]]) -> None:
+    """Print tables, rows by title."""
+    for title, rows in tables.items():
+        print(f"\n{title}")
+        print(pd.DataFrame(rows).to_string(index=False, float_format="{:.3g}".format, na_rep=""))
+
+
+if __name__ == "__main__":
+    run(main)

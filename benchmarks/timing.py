@@ -1,0 +1,31 @@
+"""Timing in alternation: on a shared machine an absolute time means nothing, and a ratio only within one run."""
+
+import time
+from collections.abc import Callable, Mapping
+from statistics import median
+
+Row = dict[str, float | int | str | bool | None]
+
+
+def alternate(contenders: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Return the seconds of each call of each contender: A B C A B C ..., so that a slow spell meets them all.
+
+    Whatever happens once, such as compilation, must have happened before.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(rounds):
+        for name, call in contenders.items():
+            seconds[name].append(timed(call))
+    return seconds
+
+
+def timed(call: Callable[[], object]) -> float:
+    """Return the seconds that a call takes."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def summarize(values: list[float], name: str) -> Row:
+    """Return the median, least and greatest of some values, as columns that begin with `name`."""
+    return {name: median(values), f"{name}, least": min(values), f"{name}, most": max(values)}
