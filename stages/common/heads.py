@@ -46,15 +46,6 @@ def build_head(
     )
 
 
-def average_views(keras: Any, head: Any) -> Any:
-    """Return a keras.Model that shares the head's weights, from features (batch, views, dim) to mean probabilities."""
-    views = keras.Input((None, head.input_shape[-1]), name="views")
-    probabilities = views
-    for layer in head.layers:
-        probabilities = layer(probabilities)
-    return keras.Model(views, keras.layers.GlobalAveragePooling1D()(probabilities), name="averaged_head")
-
-
 def save_head(head: Any, path: Path) -> None:
     """Write the head as a Keras file, the same bytes for the same head.
 

@@ -1,6 +1,7 @@
 """Training the head on cached features: moments, batches, the fit itself, and predictions."""
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from math import ceil
 from typing import Any
 
@@ -9,13 +10,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stages.common.features import FeatureReader
-from stages.common.heads import average_views, build_head, predict_probabilities
+from stages.common.heads import build_head, predict_probabilities
 from stages.common.params import Train
 
-Batches = Iterator[tuple[NDArray[np.float32], NDArray[np.int32]]]
+Blocks = Iterator[tuple[NDArray[Any], ...]]
 
 # Images in memory at a time, all views of each: 8 MB with five views of 1,536 numbers.
 BLOCK = 256
+# Images in memory at a time, one view of each: 6 MB.
+TRAINING_BLOCK = 1024
 
 
 def train_head(
@@ -34,7 +37,7 @@ def train_head(
     """
     mean, variance = feature_moments(features, training["row"].to_numpy())
     head = build_head(keras, mean, variance, train.dropout, classes)
-    return head, fit(keras, average_views(keras, head), features, training, validation, train, callbacks)
+    return head, fit(keras, head, features, training, validation, train, callbacks)
 
 
 def feature_moments(features: FeatureReader, rows: NDArray[np.intp]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -53,7 +56,7 @@ def feature_moments(features: FeatureReader, rows: NDArray[np.intp]) -> tuple[ND
 
 def fit(
     keras: Any,
-    model: Any,
+    head: Any,
     features: FeatureReader,
     training: pd.DataFrame,
     validation: pd.DataFrame,
@@ -64,7 +67,7 @@ def fit(
 
     Args:
         keras: the module, started.
-        model: the head with its views averaged.
+        head: what learns.
         features: of all images.
         training: `row` and `target` of the images to train on.
         validation: the same of the images that decide when to stop.
@@ -74,22 +77,29 @@ def fit(
     Returns:
         How many epochs were run.
     """
-    model.compile(
+    from stages.common.head_trainer import HeadTrainer
+
+    trainer = HeadTrainer(head)
+    trainer.compile(
         optimizer=keras.optimizers.Adam(train.learning_rate),
         loss=keras.losses.SparseCategoricalCrossentropy(),
         metrics=["accuracy"],
-        steps_per_execution=32,  # a step is so small that a call of the compiled function each costs as much again
     )
-    history = model.fit(
+    trainer.optimizer.build(head.trainable_variables)
+    dim = features.info.dim
+    history = trainer.fit(
         as_dataset(
-            one_view_batches(features, training, train), ceil(len(training) / train.batch_size), features.info.dim
+            one_view_blocks(features, training, train),
+            len(block_bounds(len(training), train.batch_size)) - 1,
+            (None, None, dim),
+            (None, None),
+            (None, None),
         ),
         validation_data=as_dataset(
-            all_view_batches(features, validation), ceil(len(validation) / BLOCK), features.info.dim
+            all_view_blocks(features, validation), ceil(len(validation) / BLOCK), (None, None, dim), (None,)
         ),
         epochs=train.epochs,
         shuffle=False,
-        class_weight=class_weights(training["target"]) if train.class_weights == "balanced" else None,
         callbacks=[
             keras.callbacks.EarlyStopping("val_loss", patience=train.patience, restore_best_weights=True),
             *callbacks,
@@ -109,44 +119,57 @@ def class_weights(target: "pd.Series[int]") -> dict[int, float]:
     )
 
 
-def as_dataset(epoch: Callable[[], Batches], batches: int, dim: int) -> Any:
-    """Return a tf.data.Dataset of the `batches` batches of an epoch; each pass over it begins a new epoch."""
+def as_dataset(epoch: Callable[[], Blocks], blocks: int, *shapes: tuple[int | None, ...]) -> Any:
+    """Return a tf.data.Dataset of the `blocks` blocks of an epoch; each pass over it begins a new epoch.
+
+    `shapes` are those of features, targets and perhaps weights, with None where they differ from block to block.
+    """
     import tensorflow as tf
 
-    signature = (tf.TensorSpec((None, None, dim), tf.float32), tf.TensorSpec((None,), tf.int32))
+    signature = tuple(tf.TensorSpec(*array) for array in zip(shapes, (tf.float32, tf.int32, tf.float32), strict=False))
     dataset = tf.data.Dataset.from_generator(epoch, output_signature=signature)
-    return dataset.apply(tf.data.experimental.assert_cardinality(batches)).prefetch(2)
+    return dataset.apply(tf.data.experimental.assert_cardinality(blocks)).prefetch(1)
 
 
-def one_view_batches(features: FeatureReader, training: pd.DataFrame, train: Train) -> Callable[[], Batches]:
+def block_bounds(images: int, batch_size: int) -> list[int]:
+    """Return where the blocks of an epoch begin, and the end: whole batches each, and what is left over as the last."""
+    full = images - images % batch_size
+    block = batch_size * max(1, TRAINING_BLOCK // batch_size)
+    return sorted({*range(0, full, block), full, images})
+
+
+def one_view_blocks(features: FeatureReader, training: pd.DataFrame, train: Train) -> Callable[[], Blocks]:
     """Return a generator function whose every call is an epoch: all training images, shuffled, a random view of each.
 
-    It yields features (batch, 1, dim), float32, and targets (batch,), int32.
+    It yields blocks of features (batches, batch, dim), float32, of targets and of weights (batches, batch), int32 and
+    float32; the last batch is smaller where the images do not fill it, and a block of its own.
     """
     random = np.random.default_rng(train.seed)
     rows = training["row"].to_numpy()
     targets = training["target"].to_numpy(np.int32)
-    block = train.batch_size * max(1, BLOCK // train.batch_size)
+    weights = np.ones(len(rows), np.float32)
+    if train.class_weights == "balanced":
+        weights = training["target"].map(class_weights(training["target"])).to_numpy(np.float32)
+    bounds = block_bounds(len(rows), train.batch_size)
 
-    def epoch() -> Batches:
+    def epoch() -> Blocks:
         order = random.permutation(len(rows))
         views = random.integers(features.info.views, size=len(rows))
-        for start in range(0, len(rows), block):
-            chosen = order[start : start + block]
-            block_features = features.random_views(rows[chosen], views[chosen])[:, None]
-            for first in range(0, len(chosen), train.batch_size):
-                batch = slice(first, first + train.batch_size)
-                yield block_features[batch], targets[chosen[batch]]
+        for start, end in pairwise(bounds):
+            chosen = order[start:end]
+            batches = chosen.reshape(-1, min(end - start, train.batch_size))
+            one_view = features.random_views(rows[chosen], views[chosen])
+            yield one_view.reshape(*batches.shape, -1), targets[batches], weights[batches]
 
     return epoch
 
 
-def all_view_batches(features: FeatureReader, validation: pd.DataFrame) -> Callable[[], Batches]:
-    """Return a generator function that yields all views, (batch, views, dim), and targets of the validation images."""
+def all_view_blocks(features: FeatureReader, validation: pd.DataFrame) -> Callable[[], Blocks]:
+    """Return a generator function that yields all views, (images, views, dim), and targets of the validation images."""
     rows = validation["row"].to_numpy()
     targets = validation["target"].to_numpy(np.int32)
 
-    def epoch() -> Batches:
+    def epoch() -> Blocks:
         for start in range(0, len(rows), BLOCK):
             block = slice(start, start + BLOCK)
             yield features.all_views(rows[block]), targets[block]

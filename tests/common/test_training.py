@@ -13,7 +13,6 @@ from stages.common.errors import DataError
 from stages.common.features import FeatureReader
 from stages.common.heads import (
     HeadInfo,
-    average_views,
     build_head,
     load_head,
     predict_probabilities,
@@ -21,12 +20,14 @@ from stages.common.heads import (
 )
 from stages.common.training import (
     BLOCK,
-    all_view_batches,
+    TRAINING_BLOCK,
+    all_view_blocks,
     as_dataset,
+    block_bounds,
     class_weights,
     feature_moments,
     fit,
-    one_view_batches,
+    one_view_blocks,
     predict,
     tabulate,
 )
@@ -66,10 +67,25 @@ def head(keras: Any) -> Any:
     return build_head(keras, mean, variance, dropout=0.5, classes=CLASSES)
 
 
-def epoch_of(batches: Any) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """Return one epoch whole: features, (images, views, dim), and targets."""
-    features, targets = zip(*batches(), strict=True)
-    return np.concatenate(features), np.concatenate(targets)
+@pytest.fixture
+def trainer(keras: Any, head: Any) -> Any:
+    """The head in training, by plain gradient descent."""
+    from stages.common.head_trainer import HeadTrainer  # TensorFlow, which the fixture keras has started
+
+    trainer = HeadTrainer(head)
+    trainer.compile(keras.optimizers.SGD(0.1), keras.losses.SparseCategoricalCrossentropy(), metrics=["accuracy"])
+    trainer.optimizer.build(head.trainable_variables)
+    return trainer
+
+
+def epoch_of(blocks: Any) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.float32]]:
+    """Return one epoch whole, an image a row: features, (images, dim), targets and weights."""
+    features, targets, weights = zip(*blocks(), strict=True)
+    return (
+        np.concatenate([block.reshape(-1, DIM) for block in features]),
+        np.concatenate([block.ravel() for block in targets]),
+        np.concatenate([block.ravel() for block in weights]),
+    )
 
 
 def test_class_weights_are_images_by_classes_times_images_of_the_class() -> None:
@@ -106,23 +122,38 @@ def test_features_of_a_tiny_scale_are_not_taken_for_dead(tmp_path: Path) -> None
     assert np.allclose(variance, tiny[:, 0].astype(np.float64).var(axis=0), rtol=1e-9)
 
 
-def test_an_epoch_has_each_training_image_once_with_its_target_and_one_view(
+def test_an_epoch_has_each_training_image_once_with_its_target_its_weight_and_one_view(
     reader: FeatureReader, features: NDArray[np.float32], training: pd.DataFrame
 ) -> None:
-    images, targets = epoch_of(one_view_batches(reader, training, TRAIN))
-    assert images.shape == (len(training), 1, DIM)
-    assert images.dtype == np.float32
-    assert targets.dtype == np.int32
-    rows, views = images[:, 0, 0].astype(int), images[:, 0, 1].astype(int)
+    images, targets, weights = epoch_of(one_view_blocks(reader, training, TRAIN))
+    assert images.shape == (len(training), DIM)
+    assert (images.dtype, targets.dtype, weights.dtype) == (np.float32, np.int32, np.float32)
+    rows, views = images[:, 0].astype(int), images[:, 1].astype(int)
     assert sorted(rows) == sorted(training["row"])
     assert np.array_equal(targets, rows % CLASSES)
-    assert np.array_equal(images[:, 0], features[rows, views])
+    assert np.array_equal(images, features[rows, views])
+    expected = class_weights(training["target"])
+    assert np.allclose(weights, [expected[target] for target in targets])
+
+
+def test_without_class_weights_all_images_weigh_the_same(reader: FeatureReader, training: pd.DataFrame) -> None:
+    train = TRAIN.model_copy(update={"class_weights": "none"})
+    assert (epoch_of(one_view_blocks(reader, training, train))[2] == 1).all()
+
+
+@pytest.mark.parametrize("images", [1, 99, 100, 101, 1024, 1100, 2050])
+def test_blocks_are_of_whole_batches_but_for_the_last(images: int) -> None:
+    bounds = block_bounds(images, batch_size=100)
+    sizes = np.diff(bounds).tolist()
+    assert (bounds[0], bounds[-1]) == (0, images)
+    assert all(size % 100 == 0 and 0 < size <= TRAINING_BLOCK for size in sizes[:-1])
+    assert sizes[-1] % 100 == 0 or sizes[-1] == images % 100
 
 
 def test_batches_have_the_batch_size_but_for_the_last(reader: FeatureReader, training: pd.DataFrame) -> None:
     train = TRAIN.model_copy(update={"batch_size": 100})
-    sizes = [len(targets) for _, targets in one_view_batches(reader, training, train)()]
-    assert sizes == [100] * (len(training) // 100) + [len(training) % 100]
+    shapes = [targets.shape for _, targets, _ in one_view_blocks(reader, training, train)()]
+    assert shapes == [(len(training) // 100, 100), (1, len(training) % 100)]
 
 
 @pytest.mark.parametrize("batch_size", [1, 10_000])
@@ -130,15 +161,15 @@ def test_the_smallest_and_a_too_large_batch_size_give_each_image_once(
     reader: FeatureReader, training: pd.DataFrame, batch_size: int
 ) -> None:
     train = TRAIN.model_copy(update={"batch_size": batch_size})
-    images, _ = epoch_of(one_view_batches(reader, training, train))
-    assert sorted(images[:, 0, 0].astype(int)) == sorted(training["row"])
+    images = epoch_of(one_view_blocks(reader, training, train))[0]
+    assert sorted(images[:, 0].astype(int)) == sorted(training["row"])
 
 
 def test_each_epoch_has_another_order_and_other_views_all_equally_often(
     reader: FeatureReader, training: pd.DataFrame
 ) -> None:
-    epochs = one_view_batches(reader, training, TRAIN)
-    tables = [pd.DataFrame(epoch_of(epochs)[0][:, 0, :2].astype(int), columns=["row", "view"]) for _ in range(3)]
+    epochs = one_view_blocks(reader, training, TRAIN)
+    tables = [pd.DataFrame(epoch_of(epochs)[0][:, :2].astype(int), columns=["row", "view"]) for _ in range(3)]
     assert (tables[0]["row"] != tables[1]["row"]).mean() > 0.9
     views = [table.set_index("row")["view"].sort_index() for table in tables]
     assert abs((views[0] == views[1]).mean() - 1 / VIEWS) < 0.05
@@ -149,7 +180,7 @@ def test_each_epoch_has_another_order_and_other_views_all_equally_often(
 
 def test_the_seed_decides_order_and_views(reader: FeatureReader, training: pd.DataFrame) -> None:
     first, again, other = (
-        epoch_of(one_view_batches(reader, training, TRAIN.model_copy(update={"seed": seed})))[0] for seed in (1, 1, 2)
+        epoch_of(one_view_blocks(reader, training, TRAIN.model_copy(update={"seed": seed})))[0] for seed in (1, 1, 2)
     )
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
@@ -158,18 +189,19 @@ def test_the_seed_decides_order_and_views(reader: FeatureReader, training: pd.Da
 def test_validation_sees_all_views_of_each_image_in_order(
     reader: FeatureReader, features: NDArray[np.float32], training: pd.DataFrame
 ) -> None:
-    images, targets = epoch_of(all_view_batches(reader, training))
-    assert np.array_equal(images, features[training["row"]])
-    assert np.array_equal(targets, training["target"])
+    images, targets = zip(*all_view_blocks(reader, training)(), strict=True)
+    assert np.array_equal(np.concatenate(images), features[training["row"]])
+    assert np.array_equal(np.concatenate(targets), training["target"])
 
 
 def test_each_pass_over_a_dataset_is_a_new_epoch(keras: Any, reader: FeatureReader, training: pd.DataFrame) -> None:
     del keras  # started: the dataset is TensorFlow's
-    dataset = as_dataset(one_view_batches(reader, training, TRAIN), -(-len(training) // 32), DIM)
-    first, second = ([np.asarray(images) for images, _ in dataset] for _ in range(2))
+    blocks = len(block_bounds(len(training), TRAIN.batch_size)) - 1
+    shapes = (None, None, DIM), (None, None), (None, None)
+    dataset = as_dataset(one_view_blocks(reader, training, TRAIN), blocks, *shapes)
+    first, second = ([np.asarray(images) for images, *_ in dataset] for _ in range(2))
     assert len(first) == len(second) == dataset.cardinality()
     assert not np.array_equal(first[0], second[0])
-    assert sorted(np.concatenate(first)[:, 0, 0]) == sorted(np.concatenate(second)[:, 0, 0])
 
 
 def test_the_head_normalizes_then_gives_probabilities(keras: Any, features: NDArray[np.float32]) -> None:
@@ -181,30 +213,31 @@ def test_the_head_normalizes_then_gives_probabilities(keras: Any, features: NDAr
     assert np.allclose(predict_probabilities(keras, head, features[:50, 0]), expected, atol=1e-5)
 
 
-def test_one_view_averaged_is_the_head_itself(keras: Any, head: Any, features: NDArray[np.float32]) -> None:
-    averaged = np.asarray(average_views(keras, head)(features[:50, :1], training=False))
-    assert np.allclose(averaged, predict_probabilities(keras, head, features[:50, 0]), atol=1e-6)
-
-
-def test_several_views_averaged_are_the_mean_of_their_probabilities(
-    keras: Any, head: Any, features: NDArray[np.float32]
+def test_a_trainer_averages_the_probabilities_of_the_views(
+    keras: Any, head: Any, trainer: Any, features: NDArray[np.float32]
 ) -> None:
-    averaged = np.asarray(average_views(keras, head)(features[:50], training=False))
+    averaged = np.asarray(trainer(features[:50], training=False))
     each = [predict_probabilities(keras, head, features[:50, view]) for view in range(VIEWS)]
     assert np.allclose(averaged, np.mean(each, axis=0), atol=1e-6)
     assert np.abs(averaged - each[0]).max() > 1e-3
 
 
-def test_what_the_averaged_head_learns_the_head_has_learnt(
-    keras: Any, head: Any, features: NDArray[np.float32]
-) -> None:
-    averaged = average_views(keras, head)
-    averaged.compile("sgd", "sparse_categorical_crossentropy")
-    before = predict_probabilities(keras, head, features[:50, 0])
-    averaged.train_on_batch(features[:50, :1], np.arange(50) % CLASSES)
-    after = predict_probabilities(keras, head, features[:50, 0])
-    assert np.abs(after - before).max() > 1e-3
-    assert np.allclose(averaged(features[:50, :1], training=False), after, atol=1e-6)
+def test_a_block_teaches_what_its_batches_teach_one_by_one(keras: Any, trainer: Any) -> None:
+    random = np.random.default_rng(4)
+    features = random.standard_normal((5, 8, DIM)).astype(np.float32)
+    targets = random.integers(CLASSES, size=(5, 8)).astype(np.int32)
+    weights = random.random((5, 8)).astype(np.float32)
+    plain = build_head(keras, np.linspace(2, 4, DIM), np.linspace(0.1, 2, DIM), dropout=0, classes=CLASSES)
+    plain.set_weights(trainer.head.get_weights())
+    plain.compile(keras.optimizers.SGD(0.1), keras.losses.SparseCategoricalCrossentropy(), metrics=["accuracy"])
+    trainer.head.layers[1].rate = 0
+    expected = [
+        plain.train_on_batch(*batch, return_dict=True) for batch in zip(features, targets, weights, strict=True)
+    ]
+    learnt = trainer.train_on_batch(features, targets, weights, return_dict=True)
+    for weight, other in zip(trainer.head.get_weights(), plain.get_weights(), strict=True):
+        assert np.allclose(weight, other, atol=1e-5)
+    assert learnt == pytest.approx(pd.DataFrame(expected).mean().to_dict(), rel=1e-4)
 
 
 def test_predictions_are_the_head_on_every_view(
@@ -244,7 +277,7 @@ class TestFit:
         head = build_head(keras, *feature_moments(reader, np.arange(90)), dropout=0.2, classes=CLASSES)
         train = TRAIN.model_copy(update={"learning_rate": 0.05, "batch_size": 30, "epochs": 12} | changes)
         log = keras.callbacks.History()
-        epochs = fit(keras, average_views(keras, head), reader, images[:90], images[90:], train, [log])
+        epochs = fit(keras, head, reader, images[:90], images[90:], train, [log])
         assert epochs == len(log.history["val_loss"])
         return head, log.history["val_loss"]
 
