@@ -16,6 +16,7 @@ from typing import Any
 
 import pandas as pd
 
+from benchmarks.timing import Row
 from stages.common.errors import run
 from stages.common.tables import write_json
 
@@ -30,15 +31,19 @@ def main() -> None:
     if unknown := set(names) - set(BENCHMARKS):
         parser.error(f"there is no benchmark {min(unknown)}: choose from {', '.join(BENCHMARKS)}")
 
-    results: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     for name in names:
         start = time.monotonic()
         tables = import_module(f"benchmarks.{name}").measure()
-        seconds = round(time.monotonic() - start)
         print_tables(tables)
-        print(f"benchmarks: {name} took {seconds} s", flush=True)
-        results[name] = {"machine": describe_machine(), "seconds": seconds, "tables": tables}
-        write_json(results, RESULTS)
+        record(name, tables, time.monotonic() - start)
+
+
+def record(name: str, tables: Mapping[str, list[Row]], seconds: float) -> None:
+    """Replace the part of results.json that a benchmark has."""
+    results: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    results[name] = {"machine": describe_machine(), "seconds": round(seconds), "tables": tables}
+    write_json(results, RESULTS)
+    print(f"benchmarks: {name} took {seconds:.0f} s", flush=True)
 
 
 def describe_machine() -> dict[str, str | int | None]:
@@ -61,7 +66,7 @@ def processor() -> str:
     return platform.machine()
 
 
-def print_tables(tables: Mapping[str, list[dict[str, Any]]]) -> None:
+def print_tables(tables: Mapping[str, list[Row]]) -> None:
     """Print tables, rows by title."""
     for title, rows in tables.items():
         print(f"\n{title}")

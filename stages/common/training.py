@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stages.common.features import FeatureReader
+from stages.common.errors import DataError
+from stages.common.features import FEATURES, FeatureReader
 from stages.common.heads import build_head, predict_probabilities
 from stages.common.params import Train
 
@@ -76,7 +77,12 @@ def fit(
 
     Returns:
         How many epochs were run.
+
+    Raises:
+        DataError: the features cannot be read any more.
     """
+    import tensorflow as tf
+
     from stages.common.head_trainer import HeadTrainer
 
     trainer = HeadTrainer(head)
@@ -87,25 +93,30 @@ def fit(
     )
     trainer.optimizer.build(head.trainable_variables)
     dim = features.info.dim
-    history = trainer.fit(
-        as_dataset(
-            one_view_blocks(features, training, train),
-            len(block_bounds(len(training), train.batch_size)) - 1,
-            (None, None, dim),
-            (None, None),
-            (None, None),
-        ),
-        validation_data=as_dataset(
-            all_view_blocks(features, validation), ceil(len(validation) / BLOCK), (None, None, dim), (None,)
-        ),
-        epochs=train.epochs,
-        shuffle=False,
-        callbacks=[
-            keras.callbacks.EarlyStopping("val_loss", patience=train.patience, restore_best_weights=True),
-            *callbacks,
-        ],
-        verbose=0,
-    )
+    try:
+        history = trainer.fit(
+            as_dataset(
+                one_view_blocks(features, training, train),
+                len(block_bounds(len(training), train.batch_size)) - 1,
+                (None, None, dim),
+                (None, None),
+                (None, None),
+            ),
+            validation_data=as_dataset(
+                all_view_blocks(features, validation), ceil(len(validation) / BLOCK), (None, None, dim), (None,)
+            ),
+            epochs=train.epochs,
+            shuffle=False,
+            callbacks=[
+                keras.callbacks.EarlyStopping("val_loss", patience=train.patience, restore_best_weights=True),
+                *callbacks,
+            ],
+            verbose=0,
+        )
+    except tf.errors.OpError as error:  # as which tf.data raises whatever a generator raises
+        if not any(name in error.message for name in (DataError.__name__, OSError.__name__)):
+            raise
+        raise DataError(f"{FEATURES} changed, or cannot be read any more: run dvc repro features") from None
     return len(history.epoch)
 
 

@@ -1,5 +1,6 @@
 """Training: weights, moments, batches and the head, each against a formula or against numpy."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from stages.common.backbones import BackboneInfo
 from stages.common.errors import DataError
-from stages.common.features import FeatureReader
+from stages.common.features import FeatureReader, view_file
 from stages.common.heads import (
     HeadInfo,
     build_head,
@@ -290,6 +291,18 @@ class TestFit:
     def test_the_same_seed_gives_the_same_head(self, keras: Any, separable: FeatureReader) -> None:
         (first, _), (again, _) = (self.train(keras, separable, epochs=3) for _ in range(2))
         assert all(np.array_equal(a, b) for a, b in zip(first.get_weights(), again.get_weights(), strict=True))
+
+    def test_features_that_shrink_in_mid_run_are_one_error(self, keras: Any, tmp_path: Path) -> None:
+        reader = write_feature_folder(tmp_path / "features", np.ones((120, 1, DIM), np.float32))
+
+        class Truncate(keras.callbacks.Callback):
+            def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+                os.truncate(view_file(tmp_path / "features", 0), 200)
+
+        images = pd.DataFrame({"row": np.arange(120), "target": np.arange(120) % CLASSES})
+        head = build_head(keras, np.zeros(DIM), np.ones(DIM), dropout=0.2, classes=CLASSES)
+        with pytest.raises(DataError, match="run dvc repro features"):
+            fit(keras, head, reader, images[:90], images[90:], TRAIN, [Truncate()])
 
     def test_training_stops_early_and_keeps_the_best_weights(self, keras: Any, separable: FeatureReader) -> None:
         # with such a learning rate the loss soon gets worse
