@@ -163,9 +163,10 @@ def summarize(runs: pd.DataFrame, metric: str) -> list[Row]:
         for part in ("validation", "test"):
             for how in ("image alone", "views averaged"):
                 row[f"{part}, {how}"] = float(np.mean(table[views, part, how]))
-        difference = table[views, "validation", "views averaged"] - table[FRESH, "validation", "views averaged"]
+        new = table[FRESH, "validation", "views averaged"].to_numpy()
+        difference = table[views, "validation", "views averaged"].to_numpy() - new
         row["validation, from new views"] = float(difference.mean())
-        row["its standard error"] = float(difference.sem())
+        row["its standard error"] = float(difference.std(ddof=1) / len(difference) ** 0.5)
         rows.append(row)
     return rows
 
