@@ -90,8 +90,6 @@ def read_numbers(path: Path) -> pd.DataFrame:
 
 def read_subgroups(part: str) -> list[dict[str, Any]]:
     """Return `variable, group, images, lesions, estimate, note` of each subgroup of a part, in the file's order."""
-    if not SUBGROUPS.is_file():
-        return []
     table = read_table(SUBGROUPS)
 
     def row_estimate(row: dict[str, str]) -> Estimate:

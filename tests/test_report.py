@@ -178,22 +178,23 @@ def test_the_same_input_gives_the_same_bytes(project: Path) -> None:
     assert {path.name: path.read_bytes() for path in (project / "report").iterdir()} == first
 
 
-def test_values_and_files_that_are_missing_are_dashes_with_their_reason(project: Path) -> None:
+def test_values_that_could_not_be_computed_are_dashes_with_their_reason(project: Path) -> None:
     metrics = json.loads((project / "metrics/metrics.json").read_text(encoding="utf-8"))
     test = metrics["test"]
-    for name in [*test]:
-        if name not in ("accuracy", "balanced_accuracy", "macro_f1", "macro_auc", "log_loss", "support", "per_class"):
-            del test[name]
-    test["macro_auc"] = None
+    for name in ("ece_calibrated", "log_loss_calibrated", "temperature"):
+        del test[name]
+    test.update(macro_auc=None, balanced_accuracy_ci=None, screening=None, notes=[])
     test["per_class"]["nv"].update(auc=None, recall=None, support=1)
     (project / "metrics/metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
-    (project / "metrics/subgroups.csv").unlink(missing_ok=True)
+    header = "part,variable,group,images,lesions,balanced_accuracy,low,high,note\n"
+    (project / "metrics/subgroups.csv").write_text(header, encoding="utf-8")
     report.main()
     text = " ".join(page_of(project).text.split())
     assert "– undefined here" in text
     assert "– too few images" in text
-    assert "expected calibration error – not computed – not computed" in text
-    assert "malignant against benign: – not computed" in text
+    assert re.search(r"expected calibration error \d\.\d+ – not computed", text)
+    assert "malignant against benign: – cannot be computed here" in text
+    assert "too few lesions for an interval" in text
     assert "– None: the label table names no sex" in text
     assert not re.search(r"\b(None(?!:)|nan|NaN|Undefined)\b", text)
 

@@ -109,7 +109,7 @@ def reliability_chart(reliability: pd.DataFrame) -> Chart:
     One line, or two where the column `probabilities` tells those as predicted (first) from calibrated ones (second).
     """
     lines: list[tuple[str, ArrayLike, ArrayLike]] = [("guide", [0, 1], [0, 1])]
-    curves = reliability.groupby("probabilities", sort=False) if "probabilities" in reliability else [("", reliability)]
+    curves = reliability.groupby("probabilities", sort=False)
     lines += [
         (style, curve["confidence"], curve["accuracy"]) for style, (_, curve) in zip(STYLES, curves, strict=False)
     ]

@@ -49,7 +49,9 @@ def test_precision_is_drawn_as_steps_over_guessing() -> None:
 
 
 def test_only_reliability_marks_its_points_and_not_those_of_the_diagonal() -> None:
-    chart = reliability_chart(pd.DataFrame({"confidence": [0.3, 0.9], "accuracy": [0.2, 1.0]}))
+    chart = reliability_chart(
+        pd.DataFrame({"probabilities": "as predicted", "confidence": [0.3, 0.9], "accuracy": [0.2, 1.0]})
+    )
     assert [line.dots for line in chart.lines] == [False, True]
 
 
