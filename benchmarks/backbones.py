@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.engines import BATCH, Infer, engines
-from benchmarks.inputs import BackboneFolder, make_backbone, noise_images
+from benchmarks.inputs import SIZE, BackboneFolder, make_backbone, noise_images
 from benchmarks.product import OPERATIONS, multiply, products
 from benchmarks.timing import Row, alternate, summarize, timed
 from benchmarks.workers import Worker
@@ -69,14 +69,14 @@ def measure_backbone(backbone: BackboneFolder) -> tuple[list[Row], list[Row]]:
     return engine_rows, product_rows
 
 
-def first_features(infer: Infer) -> NDArray[np.float32]:
-    """Return the features of the first batch of noise."""
-    return infer(noise_images(BATCH))
+def first_features(infer: Infer, size: int = SIZE) -> NDArray[np.float32]:
+    """Return the features of a batch of noise."""
+    return infer(noise_images(BATCH, size))
 
 
 def run(infer: Infer, count: int) -> None:
     """Run so many images."""
-    infer(np.resize(noise_images(BATCH), (count, *noise_images(1).shape[1:])))
+    infer(np.resize(noise_images(BATCH), (count, SIZE, SIZE, 3)))
 
 
 def images_for(seconds: float, worker: Worker[Infer]) -> int:
