@@ -77,10 +77,11 @@ format: $(BIN)/.installed-dev
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-# Pin anew what requirements.in and requirements-dev.in choose.
+# Pin anew what the .in files choose.
 requirements: $(BIN)/.installed
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --custom-compile-command "make requirements" --upgrade requirements.in -o requirements.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --custom-compile-command "make requirements" --upgrade requirements-dev.in -o requirements-dev.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --custom-compile-command "make requirements" --upgrade requirements-bench.in -o requirements-bench.txt
 
 clean:
 	rm -rf $(VENV) .demo

@@ -21,7 +21,7 @@ from stages.common.errors import run
 from stages.common.tables import write_json
 
 RESULTS = Path(__file__).with_name("results.json")
-BENCHMARKS: tuple[str, ...] = ()
+BENCHMARKS: tuple[str, ...] = ("backbones", "features_stage", "original_study")
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from stages.common.backbones import read_backbone_info
-from stages.common.engines import EngineName, choose_engine, engine_identity, load_engine
+from stages.common.engines import Engine, choose_engine, engine_identity, load_engine
 from stages.common.errors import run
 from stages.common.features import FEATURES, FeaturesInfo, npy_header, sealed, view_file
 from stages.common.files import replacing
@@ -44,7 +44,7 @@ def main() -> None:
     ]
     images = image_keys(manifest)
     stores = [ViewStore(WORK, key, images, backbone.dim) for key in keys]
-    compute_missing(manifest, stores, params.augmentation, backbone.image_size, engine)
+    compute_missing(manifest, stores, params.augmentation, backbone.image_size, partial(load_engine, engine))
     info = FeaturesInfo(
         backbone=backbone.fingerprint,
         engine=identity,
@@ -61,7 +61,11 @@ def main() -> None:
 
 
 def compute_missing(
-    manifest: pd.DataFrame, stores: list[ViewStore], augmentation: Augmentation, size: int, engine: EngineName
+    manifest: pd.DataFrame,
+    stores: list[ViewStore],
+    augmentation: Augmentation,
+    size: int,
+    load: Callable[[], Engine],
 ) -> None:
     """Compute what no store has yet, a chunk of images at a time, all views of an image from one decoding.
 
@@ -70,7 +74,7 @@ def compute_missing(
         stores: one a view.
         augmentation: what the views look like.
         size: of the backbone's input, in pixels.
-        engine: what runs the backbone; it is loaded only if something is missing.
+        load: returns what runs the backbone; called only if something is missing.
     """
     missing: dict[tuple[int, ...], list[int]] = {}
     for number in range(len(manifest)):
@@ -79,7 +83,7 @@ def compute_missing(
             missing.setdefault(views, []).append(number)
     if not missing:
         return
-    backbone = load_engine(engine)
+    backbone = load()
     rows = manifest[["image_id", "path", "sha256"]].to_numpy()
     total = sum(map(len, missing.values()))
     with progress("features", total) as bar, ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -1,4 +1,4 @@
-"""data/features for tests, written from an array as the contract of stages/common/features.py says."""
+"""data/features for tests, written from an array."""
 
 from pathlib import Path
 
@@ -6,23 +6,20 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stages.common.features import FeatureReader, FeaturesInfo, sealed, view_file
+from benchmarks.made_up import write_features
+from stages.common.features import FeatureReader, FeaturesInfo
 from tests.params_file import PARAMS
 
 
 def write_feature_folder(folder: Path, features: NDArray[np.float32]) -> FeatureReader:
     """Write features, (images, views, dim), of images named image_0 and so on, and return a reader of them."""
     images, views, dim = features.shape
-    folder.mkdir(parents=True)
-    for view in range(views):
-        np.save(view_file(folder, view), np.ascontiguousarray(features[:, view]))
     index = pd.DataFrame(
         {
             "image_id": [f"image_{number}" for number in range(images)],
             "sha256": [f"{number:064d}" for number in range(images)],
         }
     )
-    index.to_csv(folder / "index.csv", index=False)
     info = FeaturesInfo(
         backbone="0" * 64,
         engine="none",
@@ -32,5 +29,5 @@ def write_feature_folder(folder: Path, features: NDArray[np.float32]) -> Feature
         keys=[f"{view:064d}" for view in range(views)],
         checksum="",
     )
-    (folder / "features.json").write_text(sealed(info, folder).model_dump_json(), encoding="utf-8")
+    write_features(folder, info, index, lambda view: [features[:, view]])
     return FeatureReader(folder)

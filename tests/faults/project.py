@@ -3,7 +3,6 @@
 import hashlib
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +10,8 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from tests.imports import ROOT
+from benchmarks.processes import stage_command, stage_environment
 from tests.params_file import write_params
-from tools.demo import environment
-
-# Prints the peak memory in kilobytes: of the child of a small process, because a child counts as its own what its
-# parent had when it was started.
-MEASURE = """
-import resource, subprocess, sys
-status = subprocess.call(sys.argv[1:])
-print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
-sys.exit(status)
-"""
 
 
 def draw_images(raw: Path, images: int, width: int = 48, height: int = 36, seed: int = 0) -> None:
@@ -68,6 +57,6 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def run_stage(folder: Path, stage: str) -> subprocess.CompletedProcess[str]:
     """Run a stage as a process, and measure it: the last line of stdout is its peak memory in kilobytes."""
-    command = [sys.executable, "-c", MEASURE, sys.executable, "-m", f"stages.{stage}"]
-    environ = environment() | {"PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        stage_command(stage), cwd=folder, env=stage_environment(), capture_output=True, text=True, check=False
+    )

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.workspace import Workspace, executed
 from tests.faults.project import contents
-from tests.pipeline.workspace import Workspace, executed
 
 
 @pytest.fixture(scope="module")

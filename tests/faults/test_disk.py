@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from benchmarks.workspace import Workspace, executed
 from stages.backbone import convert_to_openvino
 from stages.common.backbones import build_backbone, save_backbone
 from stages.common.errors import DiskError
@@ -18,7 +19,6 @@ from tests.faults.project import chunks, contents, make_project, run_stage
 from tests.faults.small_disk import filled, remount, small_disk
 from tests.faults.test_interruption import CHANGES, PIPELINE, forget, outputs
 from tests.imports import ROOT
-from tests.pipeline.workspace import Workspace, executed
 from tools.demo import environment
 
 

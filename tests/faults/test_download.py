@@ -16,11 +16,11 @@ from typing import Literal
 
 import pytest
 
+from benchmarks.workspace import Workspace
 from stages.common.errors import SourceError
 from stages.sources import archive as source
 from stages.sources import kaggle
 from tests.faults.small_disk import remount, small_disk
-from tests.pipeline.workspace import Workspace
 from tests.sources.kaggle_server import KaggleServer
 from tests.sources.machine import (
     CHUNK_BYTES,

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 import yaml
 
+from benchmarks.workspace import Workspace, executed
 from tests.imports import ROOT
-from tests.pipeline.workspace import Workspace, executed
 from tools.demo import environment
 
 PIPELINE: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]

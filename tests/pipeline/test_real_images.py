@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.workspace import Workspace, executed
 from stages.common.images import read_image
 from stages.common.keras_runtime import start_keras
 from stages.common.views import Warp, render_views
-from tests.pipeline.workspace import Workspace, executed
 from tools.demo import environment
 
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
+from benchmarks.workspace import Workspace, executed
 from stages.common.heads import load_head
 from stages.common.images import read_image
 from stages.common.tables import read_table
 from stages.common.views import Warp, render_views
 from stages.page.activation_maps import LastMaps, linear_head
-from tests.pipeline.workspace import Workspace, executed
 
 STAGES = ["download", "manifest", "split", "backbone", "features", "train", "evaluate", "report"]
 

@@ -8,11 +8,11 @@ import cv2
 import pandas as pd
 import pytest
 
+from benchmarks.workspace import Workspace
 from stages.common.images import read_image
 from stages.common.params import Data
 from stages.sources import sample
 from tests.params_file import PARAMS
-from tests.pipeline.workspace import Workspace
 from tools.external import ISIC_CLASSES
 
 

@@ -12,12 +12,12 @@ import pandas as pd
 import pytest
 from scipy.stats import binom
 
+from benchmarks.workspace import Workspace
 from stages.common.bootstrap import DRAWS, bootstrap
 from stages.common.errors import DataError
 from stages.common.metrics import point_metrics, weighted_counts
 from stages.common.tables import PREDICTIONS_TTA, write_table
 from tests.imports import ROOT
-from tests.pipeline.workspace import Workspace
 from tests.prediction_tables import drawn_images
 from tools.compare import Run, compare, mcnemar, params_that_differ, require_same_images, verdict
 

@@ -1,0 +1,82 @@
+"""Commands as processes: how long they take, the memory they need, and when each line of their output came."""
+
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from tools.demo import PROJECT, environment
+
+# Prints the seconds and the peak memory in kilobytes: of the child of a small process, because a child counts as its
+# own what its parent had when it was started.
+MEASURE = """
+import resource, subprocess, sys, time
+start = time.perf_counter()
+status = subprocess.call(sys.argv[1:])
+print(time.perf_counter() - start)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(status)
+"""
+
+Line = tuple[float, str]
+
+
+class Cost(NamedTuple):
+    """What a process took: seconds of wall time, and megabytes of resident memory at its peak."""
+
+    seconds: float
+    megabytes: float
+
+
+def stage_command(stage: str) -> list[str]:
+    """Return the command that runs a stage, and measures it: the last two lines are seconds and kilobytes."""
+    return [sys.executable, "-c", MEASURE, sys.executable, "-m", f"stages.{stage}"]
+
+
+def stage_environment() -> dict[str, str]:
+    """Return the environment in which the stages of this checkout run in any folder."""
+    return environment() | {"PYTHONPATH": str(PROJECT)}
+
+
+def measure_stage(folder: Path, stage: str) -> Cost:
+    """Run a stage of this checkout in a folder; a CalledProcessError if it fails."""
+    output = subprocess.run(
+        stage_command(stage), cwd=folder, env=stage_environment(), stdout=subprocess.PIPE, text=True, check=True
+    ).stdout
+    seconds, kilobytes = output.splitlines()[-2:]
+    return Cost(float(seconds), int(kilobytes) / 1000)
+
+
+def timed_lines(command: Sequence[str], folder: Path) -> list[Line]:
+    """Run a command and return each line of its output, with the seconds from the start to its arrival.
+
+    The last line is empty and tells when the command ended; a CalledProcessError if it failed.
+    """
+    start = time.perf_counter()
+    lines = []
+    with subprocess.Popen(
+        command, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout is not None
+        lines = [(time.perf_counter() - start, line.rstrip("\n")) for line in process.stdout]
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command, "\n".join(line for _, line in lines))
+    return [*lines, (time.perf_counter() - start, "")]
+
+
+def stage_seconds(lines: Sequence[Line]) -> dict[str, float]:
+    """Return the seconds of each stage that DVC ran, from the lines of `timed_lines`.
+
+    A stage begins where DVC says so and ends with the last of its own lines, `NAME: ...`, which arrive when its process
+    ends: what is printed into a pipe waits in the process until then.
+    """
+    begun, ended = {}, {}
+    for seconds, line in lines:
+        if match := re.match(r"Running stage '(\w+)'", line):
+            begun[match[1]] = seconds
+        elif (name := line.partition(":")[0]) in begun:
+            ended[name] = seconds
+    return {name: ended[name] - begun[name] for name in begun}

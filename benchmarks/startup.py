@@ -1,0 +1,97 @@
+"""What a stage or a tool costs before it begins to work: a bare Python that imports it."""
+
+import json
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks.processes import stage_environment
+from benchmarks.timing import Row, alternate, summarize
+from tools.demo import PROJECT
+
+ROUNDS = 7
+
+# Runs a module as a command, then writes what it imported, early or late, in that order.
+RUN = """
+import json, os, runpy, sys
+target, sys.argv = sys.argv[1], sys.argv[2:]
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+with open(target, "w") as file:
+    json.dump({"modules": list(sys.modules), "backend": os.environ.get("KERAS_BACKEND", "")}, file)
+"""
+# Imports the same, and does nothing else; what cannot be imported by its name came with another module.
+IMPORT = """
+import importlib, json, sys
+for name in json.load(sys.stdin):
+    try:
+        importlib.import_module(name)
+    except Exception:
+        pass
+"""
+
+
+def measure() -> dict[str, list[Row]]:
+    modules = [f"{folder}.{file.stem}" for folder in ("stages", "tools") for file in sources(PROJECT / folder)]
+    for module in modules:
+        start(f"import {module}")  # once, for the file cache
+    seconds = alternate({module: partial(start, f"import {module}") for module in ["sys", *modules]}, ROUNDS)
+    return {
+        "Start-up: python -c 'import MODULE'": [
+            {
+                "module": module,
+                **summarize(seconds[module], "s"),
+                "imports TensorFlow": bool(start(f"import sys, {module}; print(*{{'tensorflow'}} & set(sys.modules))")),
+            }
+            for module in seconds
+        ]
+    }
+
+
+def sources(folder: Path) -> list[Path]:
+    """Return the modules of a package that are commands."""
+    return sorted(file for file in folder.glob("*.py") if file.stem != "__init__")
+
+
+def start(code: str) -> str:
+    """Run a line of Python in the checkout, and return what it prints."""
+    result = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, stdout=subprocess.PIPE, text=True, check=True)
+    return result.stdout.strip()
+
+
+class Imports:
+    """The modules that a command imports, when it is run.
+
+    Attributes:
+        modules: their names, in the order in which they were imported.
+    """
+
+    def __init__(self, folder: Path, *command: str) -> None:
+        """Run a command, module and arguments, in a folder; a CalledProcessError if it fails."""
+        self._environment = stage_environment()
+        with TemporaryDirectory() as temporary:
+            target = Path(temporary) / "imports.json"
+            subprocess.run(
+                [sys.executable, "-c", RUN, str(target), *command],
+                cwd=folder,
+                env=self._environment,
+                stdout=subprocess.DEVNULL,
+                check=True,
+            )
+            found = json.loads(target.read_text(encoding="utf-8"))
+        self.modules: list[str] = found["modules"]
+        if found["backend"]:
+            self._environment["KERAS_BACKEND"] = found["backend"]
+
+    def load(self) -> None:
+        """Start Python and import the same modules."""
+        subprocess.run(
+            [sys.executable, "-c", IMPORT],
+            input=json.dumps(self.modules),
+            cwd=PROJECT,
+            env=self._environment,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            check=True,
+        )

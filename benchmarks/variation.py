@@ -1,0 +1,110 @@
+"""How long a variation takes: `dvc exp run -S train.dropout=...` at the size of HAM10000, with real Git and DVC.
+
+Images and features are made up: the images small, the features as large as InceptionResNetV2's, and learnable to an
+accuracy of about 0.75, so that training stops early as on real ones. DVC is told that it made them itself. The backbone
+is real, with random weights, because the report runs it.
+"""
+
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pandas as pd
+
+from benchmarks.made_up import learnable_features, write_features, write_images
+from benchmarks.processes import stage_seconds, timed_lines
+from benchmarks.startup import Imports
+from benchmarks.timing import Row, alternate, summarize
+from benchmarks.workspace import Workspace
+from stages.common.backbones import read_backbone_info
+from stages.common.engines import engine_identity
+from stages.common.features import FeaturesInfo
+from stages.common.params import load_params
+from stages.common.store import view_key
+from stages.sources.sample import plan
+
+IMAGES = 10_015  # of HAM10000
+SIGNAL = 0.045
+BEFORE = 0.5  # the dropout in params.yaml
+DROPOUTS = (0.4, 0.3, 0.45)
+ROUNDS = 5
+
+
+def measure() -> dict[str, list[Row]]:
+    with TemporaryDirectory() as folder:
+        workspace = make_project(Path(folder), IMAGES, {"backbone": {"weights": "random"}})
+        variations = [vary(workspace, dropout) for dropout in DROPOUTS]
+        idle = alternate({"dvc repro": partial(workspace.dvc, "repro")}, ROUNDS)
+        returns = [vary(workspace, dropout) for dropout in (BEFORE, *DROPOUTS[:2])]
+        imports = import_seconds(workspace)
+    columns = ["s", "DVC, s", *(f"{stage}, s" for stage in imports)]
+    return {
+        "A variation at HAM10000's size: dvc exp run -S train.dropout=...": variations,
+        "Its parts": [{"part": name, **summarize([row[name] for row in variations], "s")} for name in columns],
+        "Of each stage, imports": [{"stage": stage, **summarize(values, "s")} for stage, values in imports.items()],
+        "Nothing to do": [{"command": command, **summarize(values, "s")} for command, values in idle.items()],
+        "Back to a dropout that was there before": returns,
+    }
+
+
+def make_project(folder: Path, images: int, changes: dict[str, dict[str, Any]]) -> Workspace:
+    """Return a project in which everything has been run and committed, with made-up images and features."""
+    drawn = {"data": {"source": "sample"}, "features": {"engine": "openvino"}}
+    workspace = Workspace(folder / "project", folder / "cache", drawn | changes)
+    write_images(workspace.folder / "data/raw", plan(images, seed=1), width=64, height=48)
+    workspace.dvc("commit", "--force", "download")
+    workspace.dvc("repro", "split", "backbone")
+    write_project_features(workspace.folder)
+    workspace.dvc("commit", "--force", "features")
+    workspace.dvc("repro")
+    workspace.run("git", "add", "--all")
+    workspace.run("git", "commit", "--quiet", "--message", "first run")
+    return workspace
+
+
+def write_project_features(project: Path) -> None:
+    """Write data/features as if the features stage had run."""
+    manifest = pd.read_csv(project / "data/manifest.csv")
+    backbone = read_backbone_info(project / "models/backbone")
+    augmentation = load_params(project / "params.yaml").augmentation
+    engine = engine_identity("openvino")
+    info = FeaturesInfo(
+        backbone=backbone.fingerprint,
+        engine=engine,
+        augmentation=augmentation,
+        dim=backbone.dim,
+        images=len(manifest),
+        keys=[view_key(backbone.fingerprint, engine, augmentation, view) for view in range(augmentation.views + 1)],
+        checksum="",
+    )
+    blocks = learnable_features(manifest["label"], info.dim, SIGNAL)
+    write_features(project / "data/features", info, manifest, blocks)
+
+
+def vary(workspace: Workspace, dropout: float) -> dict[str, Any]:
+    """Run a variation and return what its parts took, and what came out."""
+    command = [sys.executable, "-m", "dvc", "exp", "run", "-S", f"train.dropout={dropout}"]
+    lines = timed_lines(command, workspace.folder)
+    stages = stage_seconds(lines)
+    total = lines[-1][0]
+    test = workspace.metrics()["test"]
+    return {
+        "dropout": dropout,
+        "s": total,
+        "DVC, s": total - sum(stages.values()),
+        **{f"{stage}, s": seconds for stage, seconds in stages.items()},
+        "epochs": len(pd.read_csv(workspace.folder / "metrics/training/plots/metrics/eval/loss.tsv", sep="\t")),
+        "accuracy": test["accuracy"],
+        "balanced accuracy": test["balanced_accuracy"],
+    }
+
+
+def import_seconds(workspace: Workspace) -> dict[str, list[float]]:
+    """Return the seconds that a bare Python needs for what each stage of a variation imports, some times."""
+    loads: dict[str, Callable[[], object]] = {
+        stage: Imports(workspace.folder, f"stages.{stage}").load for stage in ("train", "evaluate", "report")
+    }
+    return alternate(loads, ROUNDS)

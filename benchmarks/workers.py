@@ -1,0 +1,59 @@
+"""Contenders in processes of their own: the thread pools of several libraries in one process disturb each other."""
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
+
+Loaded = TypeVar("Loaded")
+Result = TypeVar("Result")
+Parameters = ParamSpec("Parameters")
+
+# They choose the kernels of OpenBLAS; set for the sake of an old one, they slow down NumPy's own.
+OPENBLAS_SETTINGS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+
+_loaded: Any = None
+
+
+class Worker(Generic[Loaded]):
+    """A process that loads something once and then waits to be asked; functions and arguments must pickle."""
+
+    def __init__(self, load: Callable[Parameters, Loaded], *args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
+        """Start the process; it loads while this one goes on."""
+        self._pool = ProcessPoolExecutor(1, get_context("spawn"))
+        with _without(OPENBLAS_SETTINGS):
+            self._ready: Future[None] = self._pool.submit(_keep, load, *args, **kwargs)
+
+    def call(
+        self,
+        function: Callable[Concatenate[Loaded, Parameters], Result],
+        *args: Parameters.args,
+        **kwargs: Parameters.kwargs,
+    ) -> Result:
+        """Return function(loaded, ...) of that process."""
+        self._ready.result()
+        return self._pool.submit(_apply, function, *args, **kwargs).result()
+
+    def close(self) -> None:
+        """End the process."""
+        self._pool.shutdown()
+
+
+@contextmanager
+def _without(names: tuple[str, ...]) -> Iterator[None]:
+    kept = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(kept)
+
+
+def _keep(load: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+    global _loaded
+    _loaded = load(*args, **kwargs)
+
+
+def _apply(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    return function(_loaded, *args, **kwargs)
