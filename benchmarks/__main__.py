@@ -21,7 +21,17 @@ from stages.common.errors import run
 from stages.common.tables import write_json
 
 RESULTS = Path(__file__).with_name("results.json")
-BENCHMARKS: tuple[str, ...] = ("backbones", "features_stage", "original_study")
+BENCHMARKS = (
+    "startup",
+    "variation",
+    "prediction",
+    "features_stage",
+    "backbones",
+    "original_study",
+    "growth",
+    "growth_of_manifest",
+    "first_result",
+)
 
 
 def main() -> None:

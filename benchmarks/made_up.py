@@ -61,10 +61,10 @@ def learnable_features(
     """Return features for `write_features`: a mean for each class, and noise.
 
     Three quarters of the variance belong to an image and are the same in all its views, as with real augmentation. The
-    means of the classes are `signal` standard deviations of the noise apart from 0, in each of the `dim` numbers.
+    mean of a class is about `signal` standard deviations of the noise away from zero, whatever `dim` is.
     """
     classes, target = np.unique(labels.to_numpy(str), return_inverse=True)
-    means = signal * np.random.default_rng(0).standard_normal((len(classes), dim), np.float32)
+    means = np.random.default_rng(0).standard_normal((len(classes), dim), np.float32) * np.float32(signal / dim**0.5)
 
     def blocks(view: int) -> Iterable[NDArray[np.float32]]:
         for start in range(0, len(target), BLOCK):

@@ -31,7 +31,7 @@ def assign_parts(manifest: pd.DataFrame, split: Split) -> "pd.Series[str]":
         DataError: a class is too rare to appear in every part; the message names it and its count.
     """
     group = group_images(manifest, by_lesion=split.group == "lesion")
-    label = manifest["label"].groupby(group).agg(lambda labels: labels.mode().iloc[0])
+    label = most_frequent(manifest["label"], group)
     fractions = {"test": split.test, "validation": split.validation}
     wanted = {part: fraction for part, fraction in fractions.items() if fraction > 0}
     rarest = label.value_counts().index[-1]
@@ -64,6 +64,13 @@ def too_rare(missing: str, label: "pd.Series[str]", unit: str) -> DataError:
         f"class {missing} has {(label == missing).sum()} of {len(label)} {unit}s, too few to appear in every part: add "
         "images of it, leave the class out of the label table, or enlarge split.validation and split.test"
     )
+
+
+def most_frequent(label: "pd.Series[str]", group: NDArray[np.int32]) -> "pd.Series[str]":
+    """Return the most frequent label of each group, by group; of several, the first in alphabetical order."""
+    counts = pd.DataFrame({"group": group, "label": label}).groupby(["group", "label"], as_index=False).size()
+    counts = counts.sort_values(["group", "size", "label"], ascending=[True, False, True])
+    return counts.drop_duplicates("group").set_index("group")["label"]
 
 
 def group_images(manifest: pd.DataFrame, by_lesion: bool) -> NDArray[np.int32]:
