@@ -1,8 +1,12 @@
 """The most confident mistakes and right answers of each class, as pictures for a page."""
 
 import base64
+import os
+from collections.abc import Hashable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -70,24 +74,24 @@ def draw_examples(chosen: pd.DataFrame, manifest: pd.DataFrame) -> list[Example]
     require_same_backbone(info, backbone)
     last_maps = LastMaps()
     files = manifest[["image_id", "path", "sha256"]]
-    examples = []
-    for row in chosen.merge(files, on="image_id").to_dict("records"):
+
+    def draw(row: dict[Hashable, Any]) -> Example:
         pixels = render_views(read_image(Path(row["path"]), row["sha256"]), [Warp()], backbone.image_size)[0]
         maps = head.activation_maps(last_maps.run(pixels))
         predicted = info.classes.index(row["predicted"])
         picture = np.asarray(cv2.resize(pixels, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.uint8)
-        examples.append(
-            Example(
-                image_id=row["image_id"],
-                label=row["label"],
-                predicted=row["predicted"],
-                probability=float(row["probability"]),
-                probability_alone=float(softmax(maps.mean(axis=(0, 1)) + head.bias)[predicted]),
-                image=data_uri(picture),
-                overlay=data_uri(overlay(picture, maps[:, :, predicted])),
-            )
+        return Example(
+            image_id=row["image_id"],
+            label=row["label"],
+            predicted=row["predicted"],
+            probability=float(row["probability"]),
+            probability_alone=float(softmax(maps.mean(axis=(0, 1)) + head.bias)[predicted]),
+            image=data_uri(picture),
+            overlay=data_uri(overlay(picture, maps[:, :, predicted])),
         )
-    return examples
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(draw, chosen.merge(files, on="image_id").to_dict("records")))
 
 
 def overlay(picture: NDArray[np.uint8], activation_map: NDArray[np.float64]) -> NDArray[np.uint8]:
