@@ -20,7 +20,7 @@ from stages.common.errors import run
 from stages.common.tables import write_json
 
 RESULTS = Path(__file__).with_name("results.json")
-BENCHMARKS: tuple[str, ...] = ()
+BENCHMARKS: tuple[str, ...] = ("variation", "startup", "growth", "growth_of_manifest", "first_result", "prediction")
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ from stages.common.store import view_key
 from stages.sources.sample import plan
 
 IMAGES = 10_015  # of HAM10000
-SIGNAL = 1.8
+SIGNAL = 2.4
 BEFORE = 0.5  # the dropout in params.yaml
 DROPOUTS = (0.4, 0.3, 0.45)
 ROUNDS = 5

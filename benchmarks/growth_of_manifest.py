@@ -1,0 +1,31 @@
+"""How the manifest stage grows: 200,000 and 1,000,000 images of 32 x 32 pixels, files of a kilobyte."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks.made_up import write_images
+from benchmarks.processes import measure_stage
+from benchmarks.timing import Row
+from stages.sources.sample import plan
+from tools.demo import make_workspace
+
+COUNTS = (200_000, 1_000_000)
+
+
+def measure() -> dict[str, list[Row]]:
+    return {"The manifest stage": [measure_count(count) for count in COUNTS]}
+
+
+def measure_count(count: int) -> Row:
+    """Return what the manifest of so many images costs."""
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        make_workspace(folder, {})
+        write_images(folder / "data/raw", plan(count, seed=1), width=32, height=32)
+        cost = measure_stage(folder, "manifest")
+    return {
+        "images": count,
+        "s": cost.seconds,
+        "microseconds an image": 1e6 * cost.seconds / count,
+        "peak MB": cost.megabytes,
+    }
