@@ -32,22 +32,32 @@ class Cost(NamedTuple):
 
 
 def stage_command(stage: str) -> list[str]:
-    """Return the command that runs a stage, and measures it: the last two lines are seconds and kilobytes."""
-    return [sys.executable, "-c", MEASURE, sys.executable, "-m", f"stages.{stage}"]
+    """Return the command that runs a stage."""
+    return [sys.executable, "-m", f"stages.{stage}"]
 
 
 def stage_environment() -> dict[str, str]:
-    """Return the environment in which the stages of this checkout run in any folder."""
+    """Return the environment in which the stages and tools of this checkout run in any folder."""
     return environment() | {"PYTHONPATH": str(PROJECT)}
 
 
-def measure_stage(folder: Path, stage: str) -> Cost:
-    """Run a stage of this checkout in a folder; a CalledProcessError if it fails."""
-    output = subprocess.run(
-        stage_command(stage), cwd=folder, env=stage_environment(), stdout=subprocess.PIPE, text=True, check=True
-    ).stdout
-    seconds, kilobytes = output.splitlines()[-2:]
+def measured(command: Sequence[str]) -> list[str]:
+    """Return a command that runs another; its last two lines are the seconds and the peak memory in kilobytes."""
+    return [sys.executable, "-c", MEASURE, *command]
+
+
+def measure(command: Sequence[str], folder: Path) -> Cost:
+    """Run a command in a folder and return what it cost; a CalledProcessError if it fails."""
+    result = subprocess.run(
+        measured(command), cwd=folder, env=stage_environment(), stdout=subprocess.PIPE, text=True, check=True
+    )
+    seconds, kilobytes = result.stdout.splitlines()[-2:]
     return Cost(float(seconds), int(kilobytes) / 1000)
+
+
+def measure_stage(folder: Path, stage: str) -> Cost:
+    """Run a stage in a folder and return what it cost; a CalledProcessError if it fails."""
+    return measure(stage_command(stage), folder)
 
 
 def timed_lines(command: Sequence[str], folder: Path) -> list[Line]:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from benchmarks.processes import stage_command, stage_environment
+from benchmarks.processes import measured, stage_command, stage_environment
 from tests.params_file import write_params
 
 
@@ -58,5 +58,10 @@ def contents(folder: Path) -> dict[str, bytes]:
 def run_stage(folder: Path, stage: str) -> subprocess.CompletedProcess[str]:
     """Run a stage as a process, and measure it: the last line of stdout is its peak memory in kilobytes."""
     return subprocess.run(
-        stage_command(stage), cwd=folder, env=stage_environment(), capture_output=True, text=True, check=False
+        measured(stage_command(stage)),
+        cwd=folder,
+        env=stage_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
     )
