@@ -1,5 +1,6 @@
 """Metrics of prediction tables: as scikit-learn defines them, and, for the bootstrap, of many weightings at once."""
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -181,10 +182,11 @@ def weighted_auc(positive: NDArray[np.bool_], scores: Any, weights: Floats) -> F
     ties counting half, over that of all pairs (Hanley and McNeil 1982).
     """
     scores = np.asarray(scores)
-    order = np.argsort(scores[~positive], kind="stable")
-    negative_scores = scores[~positive][order]
-    below = np.zeros((len(weights), len(order) + 1))
-    np.cumsum(weights[:, ~positive][:, order], axis=1, out=below[:, 1:])
+    negatives = np.flatnonzero(~positive)
+    negatives = negatives[np.argsort(scores[negatives], kind="stable")]
+    negative_scores = scores[negatives]
+    below = np.zeros((len(weights), len(negatives) + 1))
+    np.cumsum(weights[:, negatives], axis=1, out=below[:, 1:])
     lower = np.searchsorted(negative_scores, scores[positive], "left")
     not_higher = np.searchsorted(negative_scores, scores[positive], "right")
     positives = weights[:, positive]
@@ -201,15 +203,18 @@ def screening_metrics(malignant: NDArray[np.bool_], suspicion: Floats, weights: 
         weights: how often each image counts.
     """
     metrics = {"auc": weighted_auc(malignant, suspicion, weights)}
-    for percent in (90, 95):
-        metrics[f"sensitivity_at_{percent}_specificity"] = _share_found(malignant, suspicion, weights, percent / 100)
-    for percent in (90, 95):
-        metrics[f"specificity_at_{percent}_sensitivity"] = _share_found(~malignant, -suspicion, weights, percent / 100)
+    percents = (90, 95)
+    for percent, share in zip(percents, _shares_found(malignant, suspicion, weights, percents), strict=True):
+        metrics[f"sensitivity_at_{percent}_specificity"] = share
+    for percent, share in zip(percents, _shares_found(~malignant, -suspicion, weights, percents), strict=True):
+        metrics[f"specificity_at_{percent}_sensitivity"] = share
     return metrics
 
 
-def _share_found(positive: NDArray[np.bool_], scores: Floats, weights: Floats, spared: float) -> Floats:
-    """Return the largest sensitivity, (n,), at a specificity of at least `spared`, over all thresholds of the score.
+def _shares_found(
+    positive: NDArray[np.bool_], scores: Floats, weights: Floats, percents: Sequence[int]
+) -> Iterator[Floats]:
+    """Yield the largest sensitivity, (n,), at a specificity of at least each of `percents`, over all thresholds.
 
     The threshold is chosen on the images that are scored, in every draw anew: a point of the ROC curve, not of a
     threshold fixed beforehand.
@@ -219,10 +224,11 @@ def _share_found(positive: NDArray[np.bool_], scores: Floats, weights: Floats, s
     taken = weights[:, order]
     found = np.cumsum(taken * positive[order], axis=1)[:, ends]
     alarms = np.cumsum(taken * ~positive[order], axis=1)[:, ends]
-    # the tolerance is for (1 - 0.9) * 10, which is a little less than 1
-    allowed = (alarms <= (1 - spared) * alarms[:, -1:] + 1e-9).sum(axis=1)
-    best = np.where(allowed > 0, found[np.arange(len(found)), allowed - 1], 0)
-    return np.where(alarms[:, -1] > 0, _ratio(best, found[:, -1]), np.nan)
+    for percent in percents:
+        # the tolerance is for (1 - 0.9) * 10, which is a little less than 1
+        allowed = (alarms <= (1 - percent / 100) * alarms[:, -1:] + 1e-9).sum(axis=1)
+        best = np.where(allowed > 0, found[np.arange(len(found)), allowed - 1], 0)
+        yield np.where(alarms[:, -1] > 0, _ratio(best, found[:, -1]), np.nan)
 
 
 def _ratio(numerator: Floats, denominator: Floats) -> Floats:
