@@ -11,7 +11,7 @@ from benchmarks.processes import stage_environment
 from benchmarks.timing import Row, alternate, summarize
 from tools.demo import PROJECT
 
-ROUNDS = 7
+ROUNDS = 5
 
 # Runs a module as a command, then writes what it imported, early or late, in that order.
 RUN = """
@@ -34,16 +34,11 @@ for name in json.load(sys.stdin):
 
 def measure() -> dict[str, list[Row]]:
     modules = [f"{folder}.{file.stem}" for folder in ("stages", "tools") for file in sources(PROJECT / folder)]
-    for module in modules:
-        start(f"import {module}")  # once, for the file cache
-    seconds = alternate({module: partial(start, f"import {module}") for module in ["sys", *modules]}, ROUNDS)
+    heavy = {m: start(f"import sys, {m}; print('tensorflow' in sys.modules)") == "True" for m in ["sys", *modules]}
+    seconds = alternate({module: partial(start, f"import {module}") for module in heavy}, ROUNDS)
     return {
         "Start-up: python -c 'import MODULE'": [
-            {
-                "module": module,
-                **summarize(seconds[module], "s"),
-                "imports TensorFlow": bool(start(f"import sys, {module}; print(*{{'tensorflow'}} & set(sys.modules))")),
-            }
+            {"module": module, **summarize(seconds[module], "s"), "imports TensorFlow": heavy[module]}
             for module in seconds
         ]
     }
