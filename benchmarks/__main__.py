@@ -16,11 +16,12 @@ from typing import Any
 
 import pandas as pd
 
+from benchmarks import RESULTS
+from benchmarks.targets import as_markdown
 from benchmarks.timing import Row
 from stages.common.errors import run
 from stages.common.tables import write_json
 
-RESULTS = Path(__file__).with_name("results.json")
 BENCHMARKS = (
     "startup",
     "variation",
@@ -46,6 +47,7 @@ def main() -> None:
         tables = import_module(f"benchmarks.{name}").measure()
         print_tables(tables)
         record(name, tables, time.monotonic() - start)
+    print(f"\n{as_markdown(json.loads(RESULTS.read_text(encoding='utf-8')))}")
 
 
 def record(name: str, tables: Mapping[str, list[Row]], seconds: float) -> None:

@@ -12,6 +12,8 @@ from benchmarks.timing import Row, alternate, summarize
 from tools.demo import PROJECT
 
 ROUNDS = 5
+# The stages whose start-up has a target.
+WITHOUT_TENSORFLOW = ("download", "manifest", "split", "features", "evaluate", "report")
 
 # Runs a module as a command, then writes what it imported, early or late, in that order.
 RUN = """
