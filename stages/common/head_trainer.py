@@ -20,25 +20,28 @@ class HeadTrainer(keras.Model):
     def __init__(self, head: Any) -> None:
         super().__init__(name="head_trainer")
         self.head = head
+        self._normalize, self._drop_out, self._classify = head.layers
 
     def call(self, views: Any, training: bool = False) -> Any:
         """Return probabilities, (images, classes), averaged over views, from features (images, views, dim)."""
-        probabilities = views
-        for layer in self.head.layers:
-            probabilities = layer(probabilities, training=training)
+        # normalization is linear, so it can be a part of the weights, which are few, and not of the features
+        deviation = keras.ops.maximum(keras.ops.sqrt(self._normalize.variance[0]), keras.config.epsilon())
+        kernel = self._classify.kernel / deviation[:, None]
+        bias = self._classify.bias - keras.ops.matmul(self._normalize.mean[0], kernel)
+        probabilities = self._classify.activation(keras.ops.matmul(views, kernel) + bias)
         return keras.ops.mean(probabilities, axis=1)
 
     def train_step(self, block: Any) -> Any:
         """Learn from a block and return the metrics by name."""
         features, targets, weights = block
+        # what is not learnt is done for all batches at once
+        features = self._drop_out(self._normalize(features), training=True)
         losses, probabilities = self._take_steps(features, targets, weights)
         for metric in self.metrics:
             if metric.name == "loss":
                 metric.update_state(losses, tf.fill(tf.shape(losses), tf.shape(targets)[1]))
             else:
-                metric.update_state(
-                    tf.reshape(targets, (-1,)), tf.reshape(probabilities, (-1, probabilities.shape[-1]))
-                )
+                metric.update_state(targets, probabilities)
         return self.get_metrics_result()
 
     @tf.function
@@ -47,11 +50,12 @@ class HeadTrainer(keras.Model):
         batches = tf.shape(features)[0]
         losses = tf.TensorArray(tf.float32, batches)
         probabilities = tf.TensorArray(tf.float32, batches)
+        learnt = self._classify.trainable_variables
         for number in tf.range(batches):
             with tf.GradientTape() as tape:
-                predicted = self.head(features[number], training=True)
+                predicted = self._classify(features[number])
                 loss = self.compute_loss(y=targets[number], y_pred=predicted, sample_weight=weights[number])
-            self.optimizer.apply(tape.gradient(loss, self.head.trainable_variables), self.head.trainable_variables)
+            self.optimizer.apply(tape.gradient(loss, learnt), learnt)
             losses = losses.write(number, loss)
             probabilities = probabilities.write(number, predicted)
         return losses.stack(), probabilities.stack()
