@@ -12,6 +12,7 @@ from stages.common.features import FeaturesInfo, npy_header, sealed, view_file
 
 # Images whose features are in memory at a time.
 BLOCK = 4096
+FACTORS = 200
 
 
 def write_images(raw: Path, labels: pd.DataFrame, width: int, height: int, drawn: int = 1_000) -> None:
@@ -58,20 +59,32 @@ def write_features(
 def learnable_features(
     labels: "pd.Series[str]", dim: int, signal: float
 ) -> Callable[[int], Iterable[NDArray[np.float32]]]:
-    """Return features for `write_features`: a mean for each class, and noise.
+    """Return features for `write_features`: a mean for each class, and noise, in FACTORS directions and around them.
 
-    Three quarters of the variance belong to an image and are the same in all its views, as with real augmentation. The
-    mean of a class is about `signal` standard deviations of the noise away from zero, whatever `dim` is.
+    The variances of the directions fall as 1/k, k = 1, 2, ..., as those of real features do (MobileNetV2 on 755
+    dermoscopic images, standardized: the exponent is -1.00, and 200 directions have 86 % of the variance), because
+    that decides how long training takes. Three quarters of the variance belong to an image and are the same in all its
+    views. In each direction the means of the classes are `signal` standard deviations apart from zero.
     """
     classes, target = np.unique(labels.to_numpy(str), return_inverse=True)
-    means = np.random.default_rng(0).standard_normal((len(classes), dim), np.float32) * np.float32(signal / dim**0.5)
+    random = np.random.default_rng(0)
+    scale = 1 / np.sqrt(np.arange(1, FACTORS + 1, dtype=np.float32))
+    means = np.float32(signal) * random.standard_normal((len(classes), FACTORS), np.float32)
+    directions = scale[:, None] * random.standard_normal((FACTORS, dim), np.float32)
+    rest = np.float32(np.sqrt(0.14 / 0.86 * (scale**2).sum()))
 
     def blocks(view: int) -> Iterable[NDArray[np.float32]]:
         for start in range(0, len(target), BLOCK):
             chosen = target[start : start + BLOCK]
             of_image, of_view = (np.random.default_rng(seed) for seed in ([1, start], [2, start, view]))
-            noise = np.sqrt(np.float32(0.75)) * of_image.standard_normal((len(chosen), dim), np.float32)
-            noise += np.sqrt(np.float32(0.25)) * of_view.standard_normal((len(chosen), dim), np.float32)
-            yield means[chosen] + noise
+            factors = means[chosen] + noise(of_image, of_view, (len(chosen), FACTORS))
+            yield factors @ directions + rest * noise(of_image, of_view, (len(chosen), dim))
 
     return blocks
+
+
+def noise(of_image: np.random.Generator, of_view: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.float32]:
+    """Return noise of variance 1, three quarters of it drawn by the first generator."""
+    both = np.sqrt(np.float32(0.75)) * of_image.standard_normal(shape, np.float32)
+    both += np.sqrt(np.float32(0.25)) * of_view.standard_normal(shape, np.float32)
+    return both

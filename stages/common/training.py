@@ -95,16 +95,10 @@ def fit(
     dim = features.info.dim
     try:
         history = trainer.fit(
-            as_dataset(
-                one_view_blocks(features, training, train),
-                len(block_bounds(len(training), train.batch_size)) - 1,
-                (None, None, dim),
-                (None, None),
-                (None, None),
-            ),
-            validation_data=as_dataset(
-                all_view_blocks(features, validation), ceil(len(validation) / BLOCK), (None, None, dim), (None,)
-            ),
+            as_dataset(one_view_blocks(features, training, train), (None, None, dim), (None, None), (None, None)),
+            steps_per_epoch=len(block_bounds(len(training), train.batch_size)) - 1,
+            validation_data=as_dataset(all_view_blocks(features, validation), (None, None, dim), (None,)),
+            validation_steps=ceil(len(validation) / BLOCK),
             epochs=train.epochs,
             shuffle=False,
             callbacks=[
@@ -130,16 +124,20 @@ def class_weights(target: "pd.Series[int]") -> dict[int, float]:
     )
 
 
-def as_dataset(epoch: Callable[[], Blocks], blocks: int, *shapes: tuple[int | None, ...]) -> Any:
-    """Return a tf.data.Dataset of the `blocks` blocks of an epoch; each pass over it begins a new epoch.
+def as_dataset(epoch: Callable[[], Blocks], *shapes: tuple[int | None, ...]) -> Any:
+    """Return a tf.data.Dataset of the blocks of one epoch after the other, without end.
 
-    `shapes` are those of features, targets and perhaps weights, with None where they differ from block to block.
+    So one iterator does for all epochs, and the next epoch is read while the last one is validated. `shapes` are those
+    of features, targets and perhaps weights, with None where they differ from block to block.
     """
     import tensorflow as tf
 
+    def epochs() -> Blocks:
+        while True:
+            yield from epoch()
+
     signature = tuple(tf.TensorSpec(*array) for array in zip(shapes, (tf.float32, tf.int32, tf.float32), strict=False))
-    dataset = tf.data.Dataset.from_generator(epoch, output_signature=signature)
-    return dataset.apply(tf.data.experimental.assert_cardinality(blocks)).prefetch(1)
+    return tf.data.Dataset.from_generator(epochs, output_signature=signature).prefetch(1)
 
 
 def block_bounds(images: int, batch_size: int) -> list[int]:
