@@ -26,7 +26,7 @@ from stages.features import compute_missing, prepare_views
 
 # Images a turn, of five views each: the last is the hardest to hide decoding behind.
 BACKBONES = {"InceptionResNetV2": 10, "DenseNet121": 20, "MobileNetV2": 100}
-ROUNDS = 5
+ROUNDS = 3
 AUGMENTATION = Augmentation(views=4, horizontal_flip=True, vertical_flip=True, rotation=0.3, zoom=0.2, seed=1)
 VIEWS = AUGMENTATION.views + 1
 

@@ -150,7 +150,7 @@ def write_made_up(folder: Path, dim: int, images: int) -> None:
         checksum="",
     )
     labels = pd.Series(np.arange(images) % CLASSES).astype(str)
-    write_features(folder, info, index, learnable_features(labels, dim, signal=0.05))
+    write_features(folder, info, index, learnable_features(labels, dim, signal=0.15))
 
 
 def itself(seconds: tuple[float, float]) -> tuple[float, float]:

@@ -10,14 +10,16 @@ from typing import NamedTuple
 
 from tools.demo import PROJECT, environment
 
-# Prints the seconds and the peak memory in kilobytes: of the child of a small process, because a child counts as its
-# own what its parent had when it was started.
+# Prints the seconds, those of the processor, and the peak memory in kilobytes: of the child of a small process, because
+# a child counts as its own what its parent had when it was started.
 MEASURE = """
 import resource, subprocess, sys, time
 start = time.perf_counter()
 status = subprocess.call(sys.argv[1:])
 print(time.perf_counter() - start)
-print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(usage.ru_utime + usage.ru_stime)
+print(usage.ru_maxrss)
 sys.exit(status)
 """
 
@@ -25,9 +27,10 @@ Line = tuple[float, str]
 
 
 class Cost(NamedTuple):
-    """What a process took: seconds of wall time, and megabytes of resident memory at its peak."""
+    """What a process took: seconds on the clock and of processor time, and megabytes of resident memory at its peak."""
 
     seconds: float
+    processor: float
     megabytes: float
 
 
@@ -42,7 +45,7 @@ def stage_environment() -> dict[str, str]:
 
 
 def measured(command: Sequence[str]) -> list[str]:
-    """Return a command that runs another; its last two lines are the seconds and the peak memory in kilobytes."""
+    """Return a command that runs another; its last three lines are seconds, processor seconds, peak kilobytes."""
     return [sys.executable, "-c", MEASURE, *command]
 
 
@@ -51,8 +54,8 @@ def measure(command: Sequence[str], folder: Path) -> Cost:
     result = subprocess.run(
         measured(command), cwd=folder, env=stage_environment(), stdout=subprocess.PIPE, text=True, check=True
     )
-    seconds, kilobytes = result.stdout.splitlines()[-2:]
-    return Cost(float(seconds), int(kilobytes) / 1000)
+    seconds, processor, kilobytes = result.stdout.splitlines()[-3:]
+    return Cost(float(seconds), float(processor), int(kilobytes) / 1000)
 
 
 def measure_stage(folder: Path, stage: str) -> Cost:

@@ -11,7 +11,7 @@ from benchmarks.processes import stage_environment
 from benchmarks.timing import Row, alternate, summarize
 from tools.demo import PROJECT
 
-ROUNDS = 5
+ROUNDS = 3
 # The stages whose start-up has a target.
 WITHOUT_TENSORFLOW = ("download", "manifest", "split", "features", "evaluate", "report")
 

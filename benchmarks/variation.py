@@ -27,10 +27,10 @@ from stages.common.store import view_key
 from stages.sources.sample import plan
 
 IMAGES = 10_015  # of HAM10000
-SIGNAL = 2.4
+SIGNAL = 0.15
 BEFORE = 0.5  # the dropout in params.yaml
 DROPOUTS = (0.4, 0.3, 0.45)
-ROUNDS = 5
+ROUNDS = 3
 
 
 def measure() -> dict[str, list[Row]]:

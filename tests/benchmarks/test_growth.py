@@ -13,7 +13,7 @@ def test_the_exponent_of_a_power_law_is_found(power: float) -> None:
 
 
 def test_the_start_does_not_count_as_growth() -> None:
-    costs = {count: [Cost(5 + 0.01 * count, 200)] * 3 for count in (0, 200, 400, 800)}
+    costs = {count: [Cost(9, 5 + 0.01 * count, 200)] * 3 for count in (0, 200, 400, 800)}
     rows = describe_features(costs)
     assert rows[-1]["work, s"] == pytest.approx(1)
     assert [row["images"] for row in rows] == [0, 200, 400, 800, "exponent"]
