@@ -20,14 +20,15 @@ from benchmarks.timing import Row, alternate, summarize
 from benchmarks.workers import Worker
 from stages.common.backbones import read_backbone_info
 from stages.common.engines import OpenVINOEngine
-from stages.common.params import Augmentation
+from stages.common.params import load_params
 from stages.common.store import ViewStore, image_keys, view_key
 from stages.features import compute_missing, prepare_views
+from tools.demo import PROJECT
 
-# Images a turn, of five views each: the last is the hardest to hide decoding behind.
-BACKBONES = {"InceptionResNetV2": 10, "DenseNet121": 20, "MobileNetV2": 100}
+# Images a turn, all views of each: the last is the hardest to hide decoding behind.
+BACKBONES = {"InceptionResNetV2": 20, "DenseNet121": 40, "MobileNetV2": 200}
 ROUNDS = 3
-AUGMENTATION = Augmentation(views=4, horizontal_flip=True, vertical_flip=True, rotation=0.3, zoom=0.2, seed=1)
+AUGMENTATION = load_params(PROJECT / "params.yaml").augmentation
 VIEWS = AUGMENTATION.views + 1
 
 
@@ -77,7 +78,7 @@ def measure() -> dict[str, list[Row]]:
         photographs = draw_photographs(Path(folder), max(BACKBONES.values()))
         for name, images in BACKBONES.items():
             rows += measure_backbone(make_backbone(name), photographs[:images], Path(folder))
-    return {"The features stage, 600 x 450 JPEGs, five views at 224 pixels": rows}
+    return {f"The features stage, 600 x 450 JPEGs, {VIEWS} views at 224 pixels": rows}
 
 
 def measure_backbone(backbone: BackboneFolder, photographs: pd.DataFrame, work: Path) -> list[Row]:

@@ -33,7 +33,7 @@ CLASSES = 7
 EPOCHS = 9
 # Images of an epoch that is measured, and those a turn of our features stage takes.
 TRAINING, VALIDATION = 128, 32
-OURS = 16
+OURS = 24
 ROUNDS = 2
 BACKBONES = ("InceptionResNetV2", "DenseNet121")
 # Longer than ours trains on any data: `train.epochs` of params.yaml, without early stopping.

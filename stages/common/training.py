@@ -16,7 +16,7 @@ from stages.common.params import Train
 
 Blocks = Iterator[tuple[NDArray[Any], ...]]
 
-# Images in memory at a time, all views of each: 8 MB with five views of 1,536 numbers.
+# Images in memory at a time, all views of each: 5 MB with three views of 1,536 numbers.
 BLOCK = 256
 # Images in memory at a time, one view of each: 6 MB.
 TRAINING_BLOCK = 1024

@@ -2,11 +2,9 @@
 
 import pytest
 
-from benchmarks.startup import Imports
+from benchmarks.startup import WITHOUT_TENSORFLOW, Imports
 from benchmarks.variation import vary
 from benchmarks.workspace import Workspace
-
-WITHOUT_TENSORFLOW = ["download", "manifest", "split", "features", "evaluate", "report"]
 
 
 def test_a_variation_runs_train_evaluate_and_report_and_nothing_else(project: Workspace) -> None:
