@@ -17,5 +17,4 @@ def test_a_target_is_reached_from_its_own_side(measured: float, least: bool, rea
 @pytest.mark.parametrize("page", ["README.md", "docs/performance.md"])
 def test_a_page_quotes_the_results(page: str) -> None:
     table = as_markdown(json.loads(RESULTS.read_text(encoding="utf-8")))
-    assert "**missed**" in table or "reached" in table
     assert table in (ROOT / page).read_text(encoding="utf-8"), "put in what python -m benchmarks.targets prints"
