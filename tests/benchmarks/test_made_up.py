@@ -20,10 +20,10 @@ def test_every_image_has_bytes_of_its_own_and_can_be_read(tmp_path: Path) -> Non
 
 
 def test_views_of_an_image_resemble_each_other_more_than_images_of_a_class(tmp_path: Path) -> None:
-    blocks = learnable_features(pd.Series(["nv", "mel"] * 100), dim=500, signal=2.0)
+    blocks = learnable_features(pd.Series(["nv", "mel"] * 100), dim=500, signal=0.15)
     first, second = (np.concatenate(list(blocks(view))) for view in (0, 1))
     assert 0.6 < np.corrcoef(first[0], second[0])[0, 1] < 0.9
-    assert abs(np.corrcoef(first[0], first[2])[0, 1]) < 0.2
+    assert abs(np.corrcoef(first[0], first[2])[0, 1]) < 0.5
     assert_array_equal(first, np.concatenate(list(blocks(0))))
     reader = write_feature_folder(tmp_path / "features", np.stack([first, second], axis=1))
     assert_array_equal(reader.view(1, np.arange(200)), second)

@@ -5,6 +5,7 @@
 
 import hashlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -162,7 +163,8 @@ def test_an_interrupted_stage_is_made_good_by_the_next_repro(
             COUNTED.append((kind.name, stage))
             landed += 1
         process.wait()
-        assert "Traceback" not in log.read_text(errors="replace")
+        # DVC's own progress bar may complain of an interruption while it is being made
+        assert not re.search(r'File ".*/stages/', log.read_text(errors="replace"))
         kept = chunks(folder)
         said = [line for line in log.read_text(errors="replace").splitlines() if line.startswith(f"{stage}: ")]
         stood = any("%" not in line for line in said)  # more than a progress bar: its outputs stood already
