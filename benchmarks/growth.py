@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.made_up import learnable_features, write_features, write_images
+from benchmarks.made_up import learnable_features, made_up_info, write_features, write_images
 from benchmarks.processes import Cost, measure_stage
 from benchmarks.timing import Row, summarize
-from stages.common.features import FEATURES, FeaturesInfo
+from stages.common.features import FEATURES
 from stages.common.params import load_params
 from stages.common.tables import MANIFEST
 from stages.sources.sample import plan
@@ -114,13 +114,5 @@ def write_manifest(folder: Path, rows: int) -> None:
 def write_project_features(folder: Path, dim: int) -> None:
     """Write data/features for the manifest of a project, one view."""
     manifest = pd.read_csv(folder / MANIFEST, usecols=["image_id", "label", "sha256"])
-    info = FeaturesInfo(
-        backbone="0" * 64,
-        engine="none",
-        augmentation=load_params(folder / "params.yaml").augmentation,
-        dim=dim,
-        images=len(manifest),
-        keys=["0" * 64],
-        checksum="",
-    )
+    info = made_up_info(load_params(folder / "params.yaml").augmentation, dim, len(manifest), views=1)
     write_features(folder / FEATURES, info, manifest, learnable_features(manifest["label"], dim, signal=0.15))

@@ -47,12 +47,8 @@ def make_backbone(name: str, size: int = SIZE) -> BackboneFolder:
     path = Path(_folders.name) / f"{name}-{size}"
     path.mkdir()
     with closing(Worker(_write_backbone, name, size, path)) as worker:
-        multiply_adds, seconds = worker.call(_itself)
+        multiply_adds, seconds = worker.loaded()
     return BackboneFolder(name, path, multiply_adds, seconds)
-
-
-def _itself(loaded: tuple[int, float]) -> tuple[int, float]:
-    return loaded
 
 
 def _write_backbone(name: str, size: int, folder: Path) -> tuple[int, float]:

@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stages.common.features import FeaturesInfo, npy_header, sealed, view_file
+from stages.common.params import Augmentation
 
 # Images whose features are in memory at a time.
 BLOCK = 4096
@@ -33,6 +34,19 @@ def write_images(raw: Path, labels: pd.DataFrame, width: int, height: int, drawn
         picture = pictures[number % len(pictures)]
         comment = b"\xff\xfe" + (2 + 8).to_bytes(2) + number.to_bytes(8)
         (raw / f"images/{name}.jpg").write_bytes(picture[:2] + comment + picture[2:])
+
+
+def made_up_info(augmentation: Augmentation, dim: int, images: int, views: int) -> FeaturesInfo:
+    """Return what features.json says of features that no backbone made; the checksum is for `write_features`."""
+    return FeaturesInfo(
+        backbone="0" * 64,
+        engine="none",
+        augmentation=augmentation,
+        dim=dim,
+        images=images,
+        keys=[f"{view:064d}" for view in range(views)],
+        checksum="",
+    )
 
 
 def write_features(

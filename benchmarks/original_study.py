@@ -19,11 +19,11 @@ import pandas as pd
 
 from benchmarks.features_stage import AUGMENTATION, VIEWS, Stage, whole
 from benchmarks.inputs import BackboneFolder, draw_photographs, make_backbone
-from benchmarks.made_up import learnable_features, write_features
+from benchmarks.made_up import learnable_features, made_up_info, write_features
 from benchmarks.timing import Row, alternate, timed
 from benchmarks.workers import Worker
 from stages.common.backbones import read_backbone_info
-from stages.common.features import FeatureReader, FeaturesInfo
+from stages.common.features import FeatureReader
 from stages.common.keras_runtime import start_keras
 from stages.common.params import Train
 from stages.common.training import train_head
@@ -39,8 +39,6 @@ BACKBONES = ("InceptionResNetV2", "DenseNet121")
 # Longer than ours trains on any data: `train.epochs` of params.yaml, without early stopping.
 HEAD_EPOCHS = 150
 MEASURED_HEAD_EPOCHS = 10
-
-
 # The params that the head is measured with.
 TRAIN = Train(dropout=0.5, learning_rate=0.001, batch_size=32, epochs=1, patience=1, class_weights="balanced", seed=1)
 
@@ -140,22 +138,9 @@ def write_made_up(folder: Path, dim: int, images: int) -> None:
     """Write a data/features of made-up numbers."""
     names = [f"ISIC_{number:07d}" for number in range(images)]
     index = pd.DataFrame({"image_id": names, "sha256": "0" * 64})
-    info = FeaturesInfo(
-        backbone="0" * 64,
-        engine="none",
-        augmentation=AUGMENTATION,
-        dim=dim,
-        images=images,
-        keys=[f"{view:064d}" for view in range(VIEWS)],
-        checksum="",
-    )
+    info = made_up_info(AUGMENTATION, dim, images, VIEWS)
     labels = pd.Series(np.arange(images) % CLASSES).astype(str)
     write_features(folder, info, index, learnable_features(labels, dim, signal=0.15))
-
-
-def itself(seconds: tuple[float, float]) -> tuple[float, float]:
-    """Return what the process has found."""
-    return seconds
 
 
 def measure() -> dict[str, list[Row]]:
@@ -188,7 +173,7 @@ def measure_backbone(backbone: BackboneFolder, photographs: pd.DataFrame, work: 
         alternate(turns, rounds=1)  # to trace and warm up
         seconds = alternate(turns, ROUNDS)
     with closing(Worker(head_seconds, work / "features", read_backbone_info(backbone.path).dim)) as head:
-        head_epoch, head_once = head.call(itself)
+        head_epoch, head_once = head.loaded()
     return Measured(
         backbone=backbone.name,
         study_epoch=median(seconds["epoch"]),

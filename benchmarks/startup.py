@@ -23,7 +23,8 @@ runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 with open(target, "w") as file:
     json.dump({"modules": list(sys.modules), "backend": os.environ.get("KERAS_BACKEND", "")}, file)
 """
-# Imports the same, and does nothing else; what cannot be imported by its name came with another module.
+# Imports the same, and does nothing else. What cannot be imported by its name, for whatever reason of its own, came
+# with another module.
 IMPORT = """
 import importlib, json, sys
 for name in json.load(sys.stdin):

@@ -36,6 +36,10 @@ class Worker(Generic[Loaded]):
         self._ready.result()
         return self._pool.submit(_apply, function, *args, **kwargs).result()
 
+    def loaded(self) -> Loaded:
+        """Return what that process has loaded; it must pickle."""
+        return self.call(_itself)
+
     def close(self) -> None:
         """End the process."""
         self._pool.shutdown()
@@ -53,6 +57,10 @@ def _without(names: tuple[str, ...]) -> Iterator[None]:
 def _keep(load: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
     global _loaded
     _loaded = load(*args, **kwargs)
+
+
+def _itself(loaded: Loaded) -> Loaded:
+    return loaded
 
 
 def _apply(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.made_up import write_features
-from stages.common.features import FeatureReader, FeaturesInfo
+from benchmarks.made_up import made_up_info, write_features
+from stages.common.features import FeatureReader
 from tests.params_file import PARAMS
 
 
@@ -20,14 +20,6 @@ def write_feature_folder(folder: Path, features: NDArray[np.float32]) -> Feature
             "sha256": [f"{number:064d}" for number in range(images)],
         }
     )
-    info = FeaturesInfo(
-        backbone="0" * 64,
-        engine="none",
-        augmentation=PARAMS.augmentation,
-        dim=dim,
-        images=images,
-        keys=[f"{view:064d}" for view in range(views)],
-        checksum="",
-    )
+    info = made_up_info(PARAMS.augmentation, dim, images, views)
     write_features(folder, info, index, lambda view: [features[:, view]])
     return FeatureReader(folder)

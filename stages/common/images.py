@@ -80,7 +80,7 @@ def decode(content: bytes, path: Path) -> NDArray[np.uint8]:
         if image.format == "TIFF" and image.mode == "RGBA":  # where OpenCV darkens what is transparent
             return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
         pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
-    except Exception as error:  # as in _read_header
+    except Exception as error:  # what Pillow and OpenCV raise depends on the fault: OSError, cv2.error, ValueError
         raise DataError(f"{path}: the {image.format} cannot be decoded: {getattr(error, 'err', error)}") from None
     if pixels is None:
         raise DataError(f"{path}: the {image.format} is damaged or truncated, or of a kind that cannot be decoded")

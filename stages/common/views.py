@@ -48,7 +48,7 @@ def render_views(pixels: NDArray[np.uint8], warps: list[Warp], size: int) -> NDA
     height, width = pixels.shape[:2]
     reduced = (width // max(1, width // size), height // max(1, height // size))
     if reduced != (width, height):
-        pixels = cv2.resize(pixels, reduced, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+        pixels = cv2.resize(pixels, reduced, interpolation=cv2.INTER_AREA)  # type: ignore[assignment] # OpenCV's wider type
     views = np.empty((len(warps), size, size, 3), np.uint8)
     for view, warp in zip(views, warps, strict=True):
         cv2.warpAffine(

@@ -158,7 +158,7 @@ def _watch_answers(silence: float) -> None:
             response.raise_for_status()
             return response
 
-    sessions.HTTPAdapter = Adapter  # type: ignore[misc]
+    sessions.HTTPAdapter = Adapter  # type: ignore[misc] # the client makes its sessions itself
 
 
 def _wait_asked_for(response: Any) -> float:

@@ -22,8 +22,10 @@ def test_every_image_has_bytes_of_its_own_and_can_be_read(tmp_path: Path) -> Non
 def test_views_of_an_image_resemble_each_other_more_than_images_of_a_class(tmp_path: Path) -> None:
     blocks = learnable_features(pd.Series(["nv", "mel"] * 100), dim=500, signal=0.15)
     first, second = (np.concatenate(list(blocks(view))) for view in (0, 1))
-    assert 0.6 < np.corrcoef(first[0], second[0])[0, 1] < 0.9
-    assert abs(np.corrcoef(first[0], first[2])[0, 1]) < 0.5
+    of_views = [np.corrcoef(*pair)[0, 1] for pair in zip(first, second, strict=True)]
+    of_class = np.corrcoef(first[::2])[np.triu_indices(100, k=1)]
+    assert 0.7 < np.mean(of_views) < 0.8
+    assert abs(np.mean(of_class)) < 0.2
     assert_array_equal(first, np.concatenate(list(blocks(0))))
     reader = write_feature_folder(tmp_path / "features", np.stack([first, second], axis=1))
     assert_array_equal(reader.view(1, np.arange(200)), second)

@@ -136,6 +136,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
 
 COUNTED: list[tuple[str, str]] = []
 REMEDIES: list[str] = []
+# What Python says of DVC's own progress bar where the interruption comes while that is being made.
+UNMADE_BAR = (
+    r"Exception ignored in: <function tqdm\.__del__[^\n]*\n"
+    r"Traceback[^\n]*\n(?:  [^\n]*\n)+AttributeError: [^\n]*'postfix'\n"
+)
 
 
 @pytest.mark.parametrize("stage", PIPELINE)
@@ -163,8 +168,7 @@ def test_an_interrupted_stage_is_made_good_by_the_next_repro(
             COUNTED.append((kind.name, stage))
             landed += 1
         process.wait()
-        # DVC's own progress bar may complain of an interruption while it is being made
-        assert not re.search(r'File ".*/stages/', log.read_text(errors="replace"))
+        assert "Traceback" not in re.sub(UNMADE_BAR, "", log.read_text(errors="replace"))
         kept = chunks(folder)
         said = [line for line in log.read_text(errors="replace").splitlines() if line.startswith(f"{stage}: ")]
         stood = any("%" not in line for line in said)  # more than a progress bar: its outputs stood already
