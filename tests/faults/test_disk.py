@@ -99,6 +99,7 @@ def test_a_model_that_does_not_fit_leaves_nothing(keras: Any, tmp_path: Path, fo
     model = build_backbone(keras, "MobileNetV2", None, 64)
     with small_disk(tmp_path / "small", megabytes=4):
         target = tmp_path / "small/backbone"
+        # `replacing` is what raises, when it ends; the line is too long for both in one `with`
         with pytest.raises(DiskError, match=r"backbone needs more than the 4\.\d MB that are free there"):  # noqa: PT012, SIM117
             with replacing(target) as folder:
                 folder.mkdir()
