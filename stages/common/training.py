@@ -18,8 +18,8 @@ Blocks = Iterator[tuple[NDArray[Any], ...]]
 
 # Images in memory at a time, all views of each: 5 MB with three views of 1,536 numbers.
 BLOCK = 256
-# Images in memory at a time, one view of each: 6 MB.
-TRAINING_BLOCK = 1024
+# Images in memory at a time, one view of each: 25 MB of 1,536 numbers.
+TRAINING_BLOCK = 4096
 
 
 def train_head(
@@ -88,16 +88,23 @@ def fit(
     trainer = HeadTrainer(head)
     trainer.compile(
         optimizer=keras.optimizers.Adam(train.learning_rate),
-        loss=keras.losses.SparseCategoricalCrossentropy(),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
     trainer.optimizer.build(head.trainable_variables)
     dim = features.info.dim
+    block = (None, None, dim)
     try:
         history = trainer.fit(
-            as_dataset(one_view_blocks(features, training, train), (None, None, dim), (None, None), (None, None)),
+            as_dataset(
+                one_view_blocks(features, training, train),
+                (tf.float32, block),
+                (tf.bool, block),
+                (tf.int32, block[:2]),
+                (tf.float32, block[:2]),
+            ),
             steps_per_epoch=len(block_bounds(len(training), train.batch_size)) - 1,
-            validation_data=as_dataset(all_view_blocks(features, validation), (None, None, dim), (None,)),
+            validation_data=as_dataset(all_view_blocks(features, validation), (tf.float32, block), (tf.int32, (None,))),
             validation_steps=ceil(len(validation) / BLOCK),
             epochs=train.epochs,
             shuffle=False,
@@ -124,11 +131,14 @@ def class_weights(target: "pd.Series[int]") -> dict[int, float]:
     )
 
 
-def as_dataset(epoch: Callable[[], Blocks], *shapes: tuple[int | None, ...]) -> Any:
+def as_dataset(epoch: Callable[[], Blocks], *arrays: tuple[Any, tuple[int | None, ...]]) -> Any:
     """Return a tf.data.Dataset of the blocks of one epoch after the other, without end.
 
-    So one iterator does for all epochs, and the next epoch is read while the last one is validated. `shapes` are those
-    of features, targets and perhaps weights, with None where they differ from block to block.
+    So one iterator does for all epochs, and the next epoch is read while the last one is validated.
+
+    Args:
+        epoch: a generator function.
+        arrays: dtype and shape, with None where it differs from block to block, of each array of a block.
     """
     import tensorflow as tf
 
@@ -136,8 +146,18 @@ def as_dataset(epoch: Callable[[], Blocks], *shapes: tuple[int | None, ...]) -> 
         while True:
             yield from epoch()
 
-    signature = tuple(tf.TensorSpec(*array) for array in zip(shapes, (tf.float32, tf.int32, tf.float32), strict=False))
-    return tf.data.Dataset.from_generator(epochs, output_signature=signature).prefetch(1)
+    blocks = epochs()
+
+    # no Dataset.from_generator: with it TensorFlow 2.21 has the C library give memory back at once (M_TRIM_THRESHOLD),
+    # and every array is then made of new pages
+    def next_block(number: Any) -> Any:
+        block = tf.numpy_function(lambda _: next(blocks), [number], [dtype for dtype, _ in arrays])
+        return tuple(tf.ensure_shape(array, shape) for array, (_, shape) in zip(block, arrays, strict=True))
+
+    # there is nothing to tune, and to end an iterator would be to wait for the tuner, up to 0.15 s an epoch
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return tf.data.Dataset.counter().map(next_block).prefetch(1).with_options(options)
 
 
 def block_bounds(images: int, batch_size: int) -> list[int]:
@@ -150,8 +170,9 @@ def block_bounds(images: int, batch_size: int) -> list[int]:
 def one_view_blocks(features: FeatureReader, training: pd.DataFrame, train: Train) -> Callable[[], Blocks]:
     """Return a generator function whose every call is an epoch: all training images, shuffled, a random view of each.
 
-    It yields blocks of features (batches, batch, dim), float32, of targets and of weights (batches, batch), int32 and
-    float32; the last batch is smaller where the images do not fill it, and a block of its own.
+    It yields blocks of features (batches, batch, dim), float32, of which of their numbers dropout keeps, bool and of
+    the same shape, of targets and of weights (batches, batch), int32 and float32; the last batch is smaller where the
+    images do not fill it, and a block of its own.
     """
     random = np.random.default_rng(train.seed)
     rows = training["row"].to_numpy()
@@ -167,8 +188,11 @@ def one_view_blocks(features: FeatureReader, training: pd.DataFrame, train: Trai
         for start, end in pairwise(bounds):
             chosen = order[start:end]
             batches = chosen.reshape(-1, min(end - start, train.batch_size))
-            one_view = features.random_views(rows[chosen], views[chosen])
-            yield one_view.reshape(*batches.shape, -1), targets[batches], weights[batches]
+            one_view = features.random_views(rows[chosen], views[chosen]).reshape(*batches.shape, -1)
+            # four numbers of 16 bits for each of 64: the chance is train.dropout to 1/65,536
+            chances = random.bit_generator.random_raw(ceil(one_view.size / 4)).view(np.uint16)[: one_view.size]
+            kept = (chances >= round(train.dropout * 2**16)).reshape(one_view.shape)
+            yield one_view, kept, targets[batches], weights[batches]
 
     return epoch
 

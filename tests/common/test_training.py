@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -74,16 +74,27 @@ def trainer(keras: Any, head: Any) -> Any:
     from stages.common.head_trainer import HeadTrainer  # TensorFlow, which the fixture keras has started
 
     trainer = HeadTrainer(head)
-    trainer.compile(keras.optimizers.SGD(0.1), keras.losses.SparseCategoricalCrossentropy(), metrics=["accuracy"])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    trainer.compile(keras.optimizers.SGD(0.1), loss, metrics=["accuracy"])
     trainer.optimizer.build(head.trainable_variables)
     return trainer
 
 
-def epoch_of(blocks: Any) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.float32]]:
-    """Return one epoch whole, an image a row: features, (images, dim), targets and weights."""
-    features, targets, weights = zip(*blocks(), strict=True)
-    return (
+class Epoch(NamedTuple):
+    """An epoch, an image a row: features and which of their numbers are kept, (images, dim), targets and weights."""
+
+    features: NDArray[np.float32]
+    kept: NDArray[np.bool_]
+    targets: NDArray[np.int32]
+    weights: NDArray[np.float32]
+
+
+def epoch_of(blocks: Any) -> Epoch:
+    """Return one epoch whole."""
+    features, kept, targets, weights = zip(*blocks(), strict=True)
+    return Epoch(
         np.concatenate([block.reshape(-1, DIM) for block in features]),
+        np.concatenate([block.reshape(-1, DIM) for block in kept]),
         np.concatenate([block.ravel() for block in targets]),
         np.concatenate([block.ravel() for block in weights]),
     )
@@ -126,9 +137,9 @@ def test_features_of_a_tiny_scale_are_not_taken_for_dead(tmp_path: Path) -> None
 def test_an_epoch_has_each_training_image_once_with_its_target_its_weight_and_one_view(
     reader: FeatureReader, features: NDArray[np.float32], training: pd.DataFrame
 ) -> None:
-    images, targets, weights = epoch_of(one_view_blocks(reader, training, TRAIN))
-    assert images.shape == (len(training), DIM)
-    assert (images.dtype, targets.dtype, weights.dtype) == (np.float32, np.int32, np.float32)
+    images, kept, targets, weights = epoch_of(one_view_blocks(reader, training, TRAIN))
+    assert images.shape == kept.shape == (len(training), DIM)
+    assert (images.dtype, kept.dtype, targets.dtype, weights.dtype) == (np.float32, bool, np.int32, np.float32)
     rows, views = images[:, 0].astype(int), images[:, 1].astype(int)
     assert sorted(rows) == sorted(training["row"])
     assert np.array_equal(targets, rows % CLASSES)
@@ -139,7 +150,7 @@ def test_an_epoch_has_each_training_image_once_with_its_target_its_weight_and_on
 
 def test_without_class_weights_all_images_weigh_the_same(reader: FeatureReader, training: pd.DataFrame) -> None:
     train = TRAIN.model_copy(update={"class_weights": "none"})
-    assert (epoch_of(one_view_blocks(reader, training, train))[2] == 1).all()
+    assert (epoch_of(one_view_blocks(reader, training, train)).weights == 1).all()
 
 
 @pytest.mark.parametrize("images", [1, 99, 100, 101, 1024, 1100, 2050])
@@ -153,7 +164,7 @@ def test_blocks_are_of_whole_batches_but_for_the_last(images: int) -> None:
 
 def test_batches_have_the_batch_size_but_for_the_last(reader: FeatureReader, training: pd.DataFrame) -> None:
     train = TRAIN.model_copy(update={"batch_size": 100})
-    shapes = [targets.shape for _, targets, _ in one_view_blocks(reader, training, train)()]
+    shapes = [targets.shape for _, _, targets, _ in one_view_blocks(reader, training, train)()]
     assert shapes == [(len(training) // 100, 100), (1, len(training) % 100)]
 
 
@@ -162,7 +173,7 @@ def test_the_smallest_and_a_too_large_batch_size_give_each_image_once(
     reader: FeatureReader, training: pd.DataFrame, batch_size: int
 ) -> None:
     train = TRAIN.model_copy(update={"batch_size": batch_size})
-    images = epoch_of(one_view_blocks(reader, training, train))[0]
+    images = epoch_of(one_view_blocks(reader, training, train)).features
     assert sorted(images[:, 0].astype(int)) == sorted(training["row"])
 
 
@@ -170,21 +181,35 @@ def test_each_epoch_has_another_order_and_other_views_all_equally_often(
     reader: FeatureReader, training: pd.DataFrame
 ) -> None:
     epochs = one_view_blocks(reader, training, TRAIN)
-    tables = [pd.DataFrame(epoch_of(epochs)[0][:, :2].astype(int), columns=["row", "view"]) for _ in range(3)]
+    tables = [pd.DataFrame(epoch_of(epochs).features[:, :2].astype(int), columns=["row", "view"]) for _ in range(3)]
     assert (tables[0]["row"] != tables[1]["row"]).mean() > 0.9
     views = [table.set_index("row")["view"].sort_index() for table in tables]
-    assert abs((views[0] == views[1]).mean() - 1 / VIEWS) < 0.05
-    assert abs((views[1] == views[2]).mean() - 1 / VIEWS) < 0.05
+    error = 4 * np.sqrt(1 / VIEWS * (1 - 1 / VIEWS) / len(training))
+    assert abs((views[0] == views[1]).mean() - 1 / VIEWS) < error
+    assert abs((views[1] == views[2]).mean() - 1 / VIEWS) < error
     for view in views:
-        assert (abs(view.value_counts(normalize=True) - 1 / VIEWS) < 0.05).all()
+        assert (abs(view.value_counts(normalize=True) - 1 / VIEWS) < error).all()
 
 
-def test_the_seed_decides_order_and_views(reader: FeatureReader, training: pd.DataFrame) -> None:
+@pytest.mark.parametrize("dropout", [0, 0.2, 0.5, 0.999])
+def test_dropout_leaves_out_its_share_of_the_numbers_others_in_each_epoch(
+    reader: FeatureReader, training: pd.DataFrame, dropout: float
+) -> None:
+    epochs = one_view_blocks(reader, training, TRAIN.model_copy(update={"dropout": dropout}))
+    first, second = epoch_of(epochs).kept, epoch_of(epochs).kept
+    error = 4 * np.sqrt(dropout * (1 - dropout) / first.size)
+    assert first.mean() == pytest.approx(1 - dropout, abs=error)
+    assert (first & second).mean() == pytest.approx((1 - dropout) ** 2, abs=2 * error)
+
+
+def test_the_seed_decides_order_views_and_dropout(reader: FeatureReader, training: pd.DataFrame) -> None:
     first, again, other = (
-        epoch_of(one_view_blocks(reader, training, TRAIN.model_copy(update={"seed": seed})))[0] for seed in (1, 1, 2)
+        epoch_of(one_view_blocks(reader, training, TRAIN.model_copy(update={"seed": seed}))) for seed in (1, 1, 2)
     )
-    assert np.array_equal(first, again)
-    assert not np.array_equal(first, other)
+    assert np.array_equal(first.features, again.features)
+    assert np.array_equal(first.kept, again.kept)
+    assert not np.array_equal(first.features, other.features)
+    assert not np.array_equal(first.kept, other.kept)
 
 
 def test_validation_sees_all_views_of_each_image_in_order(
@@ -198,12 +223,13 @@ def test_validation_sees_all_views_of_each_image_in_order(
 def test_a_dataset_is_one_epoch_after_the_other(keras: Any, reader: FeatureReader, training: pd.DataFrame) -> None:
     del keras  # started: the dataset is TensorFlow's
     blocks = len(block_bounds(len(training), TRAIN.batch_size)) - 1
-    shapes = (None, None, DIM), (None, None), (None, None)
-    dataset = as_dataset(one_view_blocks(reader, training, TRAIN), *shapes).take(2 * blocks)
-    found = [np.asarray(targets).ravel() for _, targets, _ in dataset]
+    block, batches = (None, None, DIM), (None, None)
+    arrays = ("float32", block), ("bool", block), ("int32", batches), ("float32", batches)
+    dataset = as_dataset(one_view_blocks(reader, training, TRAIN), *arrays).take(2 * blocks)
+    found = [np.asarray(targets).ravel() for _, _, targets, _ in dataset]
     expected = one_view_blocks(reader, training, TRAIN)
-    assert np.array_equal(np.concatenate(found[:blocks]), epoch_of(expected)[1])
-    assert np.array_equal(np.concatenate(found[blocks:]), epoch_of(expected)[1])
+    assert np.array_equal(np.concatenate(found[:blocks]), epoch_of(expected).targets)
+    assert np.array_equal(np.concatenate(found[blocks:]), epoch_of(expected).targets)
 
 
 def test_the_head_normalizes_then_gives_probabilities(keras: Any, features: NDArray[np.float32]) -> None:
@@ -218,28 +244,34 @@ def test_the_head_normalizes_then_gives_probabilities(keras: Any, features: NDAr
 def test_a_trainer_averages_the_probabilities_of_the_views(
     keras: Any, head: Any, trainer: Any, features: NDArray[np.float32]
 ) -> None:
-    averaged = np.asarray(trainer(features[:50], training=False))
+    averaged = np.exp(trainer(features[:50], training=False))
     each = [predict_probabilities(keras, head, features[:50, view]) for view in range(VIEWS)]
     assert np.allclose(averaged, np.mean(each, axis=0), atol=1e-6)
     assert np.abs(averaged - each[0]).max() > 1e-3
 
 
-def test_a_block_teaches_what_its_batches_teach_one_by_one(keras: Any, trainer: Any) -> None:
+def test_a_block_teaches_what_its_batches_teach_one_by_one(keras: Any, head: Any, trainer: Any) -> None:
+    import tensorflow as tf
+
     random = np.random.default_rng(4)
     features = random.standard_normal((5, 8, DIM)).astype(np.float32)
+    kept = random.random((5, 8, DIM)) < 0.5
     targets = random.integers(CLASSES, size=(5, 8)).astype(np.int32)
     weights = random.random((5, 8)).astype(np.float32)
-    plain = build_head(keras, np.linspace(2, 4, DIM), np.linspace(0.1, 2, DIM), dropout=0, classes=CLASSES)
-    plain.set_weights(trainer.head.get_weights())
+
+    mean, variance = np.linspace(2, 4, DIM), np.linspace(0.1, 2, DIM)
+    plain = keras.Sequential([keras.Input((DIM,)), keras.layers.Dense(CLASSES, activation="softmax")])
+    plain.set_weights(head.layers[-1].get_weights())
     plain.compile(keras.optimizers.SGD(0.1), keras.losses.SparseCategoricalCrossentropy(), metrics=["accuracy"])
-    trainer.head.layers[1].rate = 0
-    expected = [
-        plain.train_on_batch(*batch, return_dict=True) for batch in zip(features, targets, weights, strict=True)
-    ]
-    learnt = trainer.train_on_batch(features, targets, weights, return_dict=True)
-    for weight, other in zip(trainer.head.get_weights(), plain.get_weights(), strict=True):
+    batches = zip(2 * kept * (features - mean) / np.sqrt(variance), targets, weights, strict=True)
+    expected = pd.DataFrame([plain.train_on_batch(*batch, return_dict=True) for batch in batches]).mean()
+
+    learnt = trainer.fit(
+        tf.data.Dataset.from_tensors((features, kept, targets, weights)), shuffle=False, verbose=0
+    ).history
+    for weight, other in zip(head.layers[-1].get_weights(), plain.get_weights(), strict=True):
         assert np.allclose(weight, other, atol=1e-5)
-    assert learnt == pytest.approx(pd.DataFrame(expected).mean().to_dict(), rel=1e-4)
+    assert {name: values[-1] for name, values in learnt.items()} == pytest.approx(expected.to_dict(), rel=1e-4)
 
 
 def test_predictions_are_the_head_on_every_view(
