@@ -26,7 +26,7 @@ from stages.features import compute_missing, prepare_views
 from tools.demo import PROJECT
 
 # Images a turn, all views of each: the last is the hardest to hide decoding behind.
-BACKBONES = {"InceptionResNetV2": 20, "DenseNet121": 40, "MobileNetV2": 200}
+BACKBONES = {"InceptionResNetV2": 20, "DenseNet121": 100, "MobileNetV2": 200}
 ROUNDS = 3
 AUGMENTATION = load_params(PROJECT / "params.yaml").augmentation
 VIEWS = AUGMENTATION.views + 1

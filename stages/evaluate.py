@@ -1,6 +1,8 @@
 """Score the predictions: metrics/metrics.json, metrics/subgroups.csv, and what the plots are drawn from."""
 
+import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -42,8 +44,10 @@ def main() -> None:
     predictions = predictions.merge(known, on="image_id", how="left", validate="1:1")
     part = {name: predictions[predictions["part"] == name] for name in ("validation", "test")}
     part = {name: images for name, images in part.items() if len(images)}
-    metrics = {name: score(images, evaluate.malignant, evaluate.seed) for name, images in part.items()}
-    subgroups = pd.concat([score_subgroups(images, evaluate.seed) for images in part.values()])
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # NumPy, which does all of it, lets other threads work
+        scores = pool.map(lambda images: score(images, evaluate.malignant, evaluate.seed), part.values())
+        tables = pool.map(lambda images: score_subgroups(images, evaluate.seed), part.values())
+        metrics, subgroups = dict(zip(part, scores, strict=True)), pd.concat(tables)
 
     shown = part[list(part)[-1]]
     curves = {"as predicted": reliability(shown)}

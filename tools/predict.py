@@ -70,10 +70,12 @@ def classify(files: list[Path], tta: bool) -> Iterator[pd.DataFrame]:
     """
     backbone = read_backbone_info()
     engine_name = choose_engine("auto")
-    keras = start_keras_for(engine_name)
-    head, info = load_head(keras)
-    require_same_backbone(info, backbone)
-    engine = load_engine(engine_name)
+    with ThreadPoolExecutor(1) as pool:
+        loading = pool.submit(load_engine, engine_name)  # while Keras is imported
+        keras = start_keras_for(engine_name)
+        head, info = load_head(keras)
+        require_same_backbone(info, backbone)
+        engine = loading.result()
     for start in range(0, len(files), BLOCK):
         images = read_views(files[start : start + BLOCK], info, backbone.image_size, tta)
         if images:

@@ -3,9 +3,12 @@
 import gc
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
+
+_one_at_a_time = threading.Lock()  # standard error is the whole process's
 
 
 def start_keras(seed: int) -> ModuleType:
@@ -15,7 +18,7 @@ def start_keras(seed: int) -> ModuleType:
     """
     os.environ["KERAS_BACKEND"] = "tensorflow"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # an error that matters comes as an exception
-    with _silent_stderr(), _without_collection():
+    with _one_at_a_time, _silent_stderr(), _without_collection():
         import keras
         import tensorflow as tf
     keras.utils.set_random_seed(seed)

@@ -70,14 +70,15 @@ def draw_examples(chosen: pd.DataFrame, manifest: pd.DataFrame) -> list[Example]
     if chosen.empty:
         return []
     backbone = read_backbone_info()
-    head, info = read_linear_head()
-    require_same_backbone(info, backbone)
     last_maps = LastMaps()
-    files = manifest[["image_id", "path", "sha256"]]
+    rows = chosen.merge(manifest[["image_id", "path", "sha256"]], on="image_id").to_dict("records")
 
-    def draw(row: dict[Hashable, Any]) -> Example:
+    def look(row: dict[Hashable, Any]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         pixels = render_views(read_image(Path(row["path"]), row["sha256"]), [Warp()], backbone.image_size)[0]
-        maps = head.activation_maps(last_maps.run(pixels))
+        return pixels, last_maps.run(pixels)
+
+    def draw(row: dict[Hashable, Any], seen: tuple[NDArray[np.uint8], NDArray[np.float32]]) -> Example:
+        pixels, maps = seen[0], head.activation_maps(seen[1])
         predicted = info.classes.index(row["predicted"])
         picture = np.asarray(cv2.resize(pixels, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.uint8)
         return Example(
@@ -91,7 +92,10 @@ def draw_examples(chosen: pd.DataFrame, manifest: pd.DataFrame) -> list[Example]
         )
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(draw, chosen.merge(files, on="image_id").to_dict("records")))
+        looks = pool.map(look, rows)  # they begin now, while Keras is imported, which takes a second or two
+        head, info = read_linear_head()
+        require_same_backbone(info, backbone)
+        return list(pool.map(draw, rows, looks))
 
 
 def overlay(picture: NDArray[np.uint8], activation_map: NDArray[np.float64]) -> NDArray[np.uint8]:
