@@ -3,7 +3,6 @@
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -110,8 +109,9 @@ def score_subgroups(predictions: pd.DataFrame, seed: int) -> pd.DataFrame:
         for group, images in predictions.groupby(variable, sort=True):
             absent = [name for name in class_names(predictions) if not (images["label"] == name).any()]
             lesions = images["lesion_id"].nunique()
-            balanced = weighted_counts(images, np.ones((1, len(images))))["balanced_accuracy"]
-            draws = bootstrap(partial(weighted_counts, images), images["lesion_id"], seed)["balanced_accuracy"]
+            counts = weighted_counts(images)
+            balanced = counts(np.ones((1, len(images))))["balanced_accuracy"]
+            draws = bootstrap(counts, images["lesion_id"], seed)["balanced_accuracy"]
             low, high = (interval(draws) if lesions > 1 else None) or (np.nan, np.nan)
             notes = [f"under {FEW} images"] if len(images) < FEW else []
             notes += [f"without {', '.join(absent)}"] if absent else []

@@ -148,8 +148,10 @@ def require_same_images(first: Run, other: Run) -> None:
 def compare(first: Run, other: Run) -> Difference:
     """Return how `other` differs from `first`; every bootstrap sample has the same lesions for both."""
 
+    of_first, of_other = weighted_metrics(first.test), weighted_metrics(other.test)
+
     def both(weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        ours, theirs = weighted_metrics(first.test, weights), weighted_metrics(other.test, weights)
+        ours, theirs = of_first(weights), of_other(weights)
         return {name: np.stack([ours[name], theirs[name]], axis=1) for name in ours}
 
     observed = both(np.ones((1, len(first.test))))

@@ -17,11 +17,10 @@ LEVEL = 0.95
 CELLS = 150_000
 
 Floats = NDArray[np.float64]
+Statistic = Callable[[Floats], dict[str, Floats]]
 
 
-def bootstrap(
-    statistic: Callable[[Floats], dict[str, Floats]], lesions: "pd.Series[str]", seed: int, draws: int = DRAWS
-) -> dict[str, Floats]:
+def bootstrap(statistic: Statistic, lesions: "pd.Series[str]", seed: int, draws: int = DRAWS) -> dict[str, Floats]:
     """Return what `statistic` says of many samples of the lesions, drawn with replacement.
 
     Args:

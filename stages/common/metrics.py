@@ -1,6 +1,6 @@
 """Metrics of prediction tables: as scikit-learn defines them, and, for the bootstrap, of many weightings at once."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,9 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from stages.common.bootstrap import bootstrap, interval
+from stages.common.bootstrap import Floats, Statistic, bootstrap, interval
 from stages.common.calibration import expected_calibration_error
 from stages.common.tables import class_names, probabilities_of
-
-Floats = NDArray[np.float64]
 
 HEADLINES = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auc")
 OF_A_CLASS = ("recall", "specificity", "f1", "auc")
@@ -38,9 +36,11 @@ def score(predictions: pd.DataFrame, malignant: list[str], seed: int) -> dict[st
     is_malignant = predictions["label"].isin(screened).to_numpy()
     both = is_malignant.any() and not is_malignant.all()
 
+    weighted, screening = weighted_metrics(predictions), screening_metrics(is_malignant, suspicion)
+
     def statistic(weights: Floats) -> dict[str, Floats]:
-        screening = screening_metrics(is_malignant, suspicion, weights) if both else {}
-        return weighted_metrics(predictions, weights) | {f"screening {k}": v for k, v in screening.items()}
+        of_screening = screening(weights) if both else {}
+        return weighted(weights) | {f"screening {name}": values for name, values in of_screening.items()}
 
     draws = bootstrap(statistic, predictions["lesion_id"], seed)
     lesions = {name: predictions["lesion_id"][predictions["label"] == name].nunique() for name in classes}
@@ -55,7 +55,7 @@ def score(predictions: pd.DataFrame, malignant: list[str], seed: int) -> dict[st
             metrics["per_class"][label][f"{name}_ci"] = interval(draws[name][:, i]) if enough[name] else None
     metrics["screening"] = None
     if both:
-        observed = screening_metrics(is_malignant, suspicion, np.ones((1, len(predictions))))
+        observed = screening(np.ones((1, len(predictions))))
         metrics["screening"] = {"malignant": int(is_malignant.sum()), "benign": int((~is_malignant).sum())}
         enough_of_both = predictions["lesion_id"].groupby(is_malignant).nunique().min() > 1
         for name, value in observed.items():
@@ -138,98 +138,125 @@ def point_metrics(predictions: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def weighted_metrics(predictions: pd.DataFrame, weights: Floats) -> dict[str, Floats]:
-    """Return the metrics that have intervals, of n weightings, (n, images), of the images.
+def weighted_metrics(predictions: pd.DataFrame) -> Statistic:
+    """Return what computes the metrics that have intervals, of n weightings, (n, images), of the images.
 
     Each equals that of `point_metrics` where an image of weight w stands for w images. A class that a weighting leaves
     out has NaN, and the means are over the others, as in `point_metrics` but for `macro_auc`, which is None there.
 
     Returns:
-        `accuracy`, `balanced_accuracy`, `macro_f1`, `macro_auc`, (n,), and `recall`, `specificity`, `f1`, `auc`,
-        (n, classes).
+        A function that returns `accuracy`, `balanced_accuracy`, `macro_f1`, `macro_auc`, (n,), and `recall`,
+        `specificity`, `f1`, `auc`, (n, classes). What does not depend on the weights is computed here, once.
     """
-    classes = class_names(predictions)
-    aucs = [weighted_auc((predictions["label"] == c).to_numpy(), predictions[f"p_{c}"], weights) for c in classes]
-    auc = np.stack(aucs, axis=1)
-    return weighted_counts(predictions, weights) | {"auc": auc, "macro_auc": _mean_of_defined(auc)}
+    counts = weighted_counts(predictions)
+    aucs = [
+        weighted_auc((predictions["label"] == name).to_numpy(), predictions[f"p_{name}"])
+        for name in class_names(predictions)
+    ]
+
+    def statistic(weights: Floats) -> dict[str, Floats]:
+        auc = np.stack([auc(weights) for auc in aucs], axis=1)
+        return counts(weights) | {"auc": auc, "macro_auc": _mean_of_defined(auc)}
+
+    return statistic
 
 
-def weighted_counts(predictions: pd.DataFrame, weights: Floats) -> dict[str, Floats]:
-    """Return those of `weighted_metrics` that count images, and need no probabilities."""
-    classes = np.array(class_names(predictions))
-    actual = predictions["label"].to_numpy(str)[:, None] == classes
-    predicted = predictions["predicted"].to_numpy(str)[:, None] == classes
-    indicators = np.concatenate([actual, predicted, actual & predicted], axis=1).astype(np.float64)
-    support, taken, right = np.split(weights @ indicators, 3, axis=1)
-    total = weights.sum(axis=1)
-    others = total[:, None] - support
-    recall = _ratio(right, support)
-    f1 = np.where(support > 0, _ratio(2 * right, support + taken), np.nan)
-    return {
-        "accuracy": right.sum(axis=1) / total,
-        "balanced_accuracy": _mean_of_defined(recall),
-        "macro_f1": _mean_of_defined(f1),
-        "recall": recall,
-        "specificity": _ratio(others - (taken - right), others),
-        "f1": f1,
-    }
+def weighted_counts(predictions: pd.DataFrame) -> Statistic:
+    """Return what computes those of `weighted_metrics` that count images, and need no probabilities."""
+    classes = pd.Index(class_names(predictions))
+    actual, predicted = (classes.get_indexer(pd.Index(predictions[name])) for name in ("label", "predicted"))
+    pair = actual * len(classes) + predicted
+
+    def statistic(weights: Floats) -> dict[str, Floats]:
+        pairs = np.stack([np.bincount(pair, weight, minlength=len(classes) ** 2) for weight in weights])
+        confusion = pairs.reshape(-1, len(classes), len(classes)).astype(np.float64)
+        support, taken = confusion.sum(axis=2), confusion.sum(axis=1)
+        right = np.diagonal(confusion, axis1=1, axis2=2)
+        total = weights.sum(axis=1)
+        others = total[:, None] - support
+        recall = _ratio(right, support)
+        f1 = np.where(support > 0, _ratio(2 * right, support + taken), np.nan)
+        return {
+            "accuracy": right.sum(axis=1) / total,
+            "balanced_accuracy": _mean_of_defined(recall),
+            "macro_f1": _mean_of_defined(f1),
+            "recall": recall,
+            "specificity": _ratio(others - (taken - right), others),
+            "f1": f1,
+        }
+
+    return statistic
 
 
-def weighted_auc(positive: NDArray[np.bool_], scores: Any, weights: Floats) -> Floats:
-    """Return the area under the ROC curve, (n,), of n weightings, (n, images); NaN where one side has no weight.
+def weighted_auc(positive: NDArray[np.bool_], scores: Any) -> Callable[[Floats], Floats]:
+    """Return what computes the area under the ROC curve, (n,), of n weightings, (n, images); NaN without one side.
 
     It is the weight of the pairs of a positive and a negative image in which the positive one has the higher score,
     ties counting half, over that of all pairs (Hanley and McNeil 1982).
     """
     scores = np.asarray(scores)
-    negatives = np.flatnonzero(~positive)
+    positives, negatives = np.flatnonzero(positive), np.flatnonzero(~positive)
     negatives = negatives[np.argsort(scores[negatives], kind="stable")]
-    negative_scores = scores[negatives]
-    # np.take is what an index in brackets is, but faster, and other threads go on meanwhile
-    below = np.zeros((len(weights), len(negatives) + 1))
-    np.cumsum(np.take(weights, negatives, axis=1), axis=1, out=below[:, 1:])
-    lower = np.searchsorted(negative_scores, scores[positive], "left")
-    not_higher = np.searchsorted(negative_scores, scores[positive], "right")
-    positives = np.take(weights, np.flatnonzero(positive), axis=1)
-    won = (positives * (np.take(below, lower, axis=1) + np.take(below, not_higher, axis=1))).sum(axis=1) / 2
-    return _ratio(won, positives.sum(axis=1) * below[:, -1])
+    lower = np.searchsorted(scores[negatives], scores[positives], "left")
+    not_higher = np.searchsorted(scores[negatives], scores[positives], "right")
+
+    def auc(weights: Floats) -> Floats:
+        # np.take is what an index in brackets is, but faster, and other threads go on meanwhile
+        below = np.zeros((len(weights), len(negatives) + 1))
+        np.cumsum(np.take(weights, negatives, axis=1), axis=1, out=below[:, 1:])
+        of_positives = np.take(weights, positives, axis=1)
+        won = (of_positives * (np.take(below, lower, axis=1) + np.take(below, not_higher, axis=1))).sum(axis=1) / 2
+        return _ratio(won, of_positives.sum(axis=1) * below[:, -1])
+
+    return auc
 
 
-def screening_metrics(malignant: NDArray[np.bool_], suspicion: Floats, weights: Floats) -> dict[str, Floats]:
-    """Return AUC and points of the ROC curve of malignant against benign, each (n,), of n weightings, (n, images).
+def screening_metrics(malignant: NDArray[np.bool_], suspicion: Floats) -> Statistic:
+    """Return what computes AUC and points of the ROC curve of malignant against benign, of n weightings, (n, images).
 
     Args:
         malignant: what each image is.
         suspicion: the probability of the malignant classes together.
-        weights: how often each image counts.
+
+    Returns:
+        A function that returns the metrics, each (n,).
     """
-    metrics = {"auc": weighted_auc(malignant, suspicion, weights)}
     percents = (90, 95)
-    for percent, share in zip(percents, _shares_found(malignant, suspicion, weights, percents), strict=True):
-        metrics[f"sensitivity_at_{percent}_specificity"] = share
-    for percent, share in zip(percents, _shares_found(~malignant, -suspicion, weights, percents), strict=True):
-        metrics[f"specificity_at_{percent}_sensitivity"] = share
-    return metrics
+    auc = weighted_auc(malignant, suspicion)
+    sensitivities, specificities = _shares_found(malignant, suspicion), _shares_found(~malignant, -suspicion)
+
+    def statistic(weights: Floats) -> dict[str, Floats]:
+        metrics = {"auc": auc(weights)}
+        for percent, share in zip(percents, sensitivities(weights, percents), strict=True):
+            metrics[f"sensitivity_at_{percent}_specificity"] = share
+        for percent, share in zip(percents, specificities(weights, percents), strict=True):
+            metrics[f"specificity_at_{percent}_sensitivity"] = share
+        return metrics
+
+    return statistic
 
 
-def _shares_found(
-    positive: NDArray[np.bool_], scores: Floats, weights: Floats, percents: Sequence[int]
-) -> Iterator[Floats]:
-    """Yield the largest sensitivity, (n,), at a specificity of at least each of `percents`, over all thresholds.
+def _shares_found(positive: NDArray[np.bool_], scores: Floats) -> Callable[[Floats, Sequence[int]], Iterator[Floats]]:
+    """Return what yields the largest sensitivity, (n,), over all thresholds, at a specificity of at least each percent.
 
     The threshold is chosen on the images that are scored, in every draw anew: a point of the ROC curve, not of a
     threshold fixed beforehand.
     """
     order = np.argsort(-scores, kind="stable")
+    is_positive = positive[order].astype(np.float64)
     ends = np.flatnonzero(np.diff(scores[order], append=np.inf))  # a threshold never parts equal scores
-    taken = np.take(weights, order, axis=1)
-    found = np.take(np.cumsum(taken * positive[order], axis=1), ends, axis=1)
-    alarms = np.take(np.cumsum(taken * ~positive[order], axis=1), ends, axis=1)
-    for percent in percents:
-        # the tolerance is for (1 - 0.9) * 10, which is a little less than 1
-        allowed = (alarms <= (1 - percent / 100) * alarms[:, -1:] + 1e-9).sum(axis=1)
-        best = np.where(allowed > 0, found[np.arange(len(found)), allowed - 1], 0)
-        yield np.where(alarms[:, -1] > 0, _ratio(best, found[:, -1]), np.nan)
+
+    def shares(weights: Floats, percents: Sequence[int]) -> Iterator[Floats]:
+        taken = np.take(weights, order, axis=1)
+        found = np.take(np.cumsum(taken * is_positive, axis=1), ends, axis=1)
+        alarms = np.take(np.cumsum(taken * (1 - is_positive), axis=1), ends, axis=1)
+        for percent in percents:
+            # the tolerance is for (1 - 0.9) * 10, which is a little less than 1
+            allowed = (alarms <= (1 - percent / 100) * alarms[:, -1:] + 1e-9).sum(axis=1)
+            best = np.where(allowed > 0, found[np.arange(len(found)), allowed - 1], 0)
+            yield np.where(alarms[:, -1] > 0, _ratio(best, found[:, -1]), np.nan)
+
+    return shares
 
 
 def _ratio(numerator: Floats, denominator: Floats) -> Floats:

@@ -63,7 +63,7 @@ def covered(random: np.random.Generator, clustered: bool) -> tuple[bool, bool]:
     )
     found = []
     for groups in (table["lesion_id"], table["image_id"]):
-        draws = bootstrap(lambda weights: weighted_counts(table, weights), groups, int(random.integers(2**32)), 500)
+        draws = bootstrap(weighted_counts(table), groups, int(random.integers(2**32)), 500)
         low, high = interval(draws["accuracy"]) or (np.nan, np.nan)
         found.append(low <= 0.7 <= high)
     return found[0], found[1]
@@ -89,8 +89,10 @@ def test_intervals_of_the_auc_cover_the_true_one() -> None:
         positive = np.arange(120) < 40
         scores = random.normal(size=120) + positive
 
-        def statistic(weights: Any, positive: Any = positive, scores: Any = scores) -> dict[str, Any]:
-            return {"auc": weighted_auc(positive, scores, weights)}
+        auc = weighted_auc(positive, scores)
+
+        def statistic(weights: Any, auc: Any = auc) -> dict[str, Any]:
+            return {"auc": auc(weights)}
 
         draws = bootstrap(statistic, pd.Series(np.arange(120).astype(str)), int(random.integers(2**32)), 500)
         low, high = interval(draws["auc"]) or (np.nan, np.nan)

@@ -122,7 +122,7 @@ def test_means_are_over_the_classes_that_occur(by_hand: pd.DataFrame) -> None:
 
 
 def test_weighted_metrics_of_single_weights_are_the_metrics(many: pd.DataFrame, weights: Any) -> None:
-    weighted, metrics = weighted_metrics(many, weights), point_metrics(many)
+    weighted, metrics = weighted_metrics(many)(weights), point_metrics(many)
     for name in ("accuracy", "balanced_accuracy", "macro_f1", "macro_auc"):
         assert weighted[name].shape == (5,)
         assert weighted[name][0] == pytest.approx(metrics[name], rel=1e-12), name
@@ -132,7 +132,7 @@ def test_weighted_metrics_of_single_weights_are_the_metrics(many: pd.DataFrame, 
 
 
 def test_weighted_metrics_are_those_of_scikit_learn_with_sample_weights(many: pd.DataFrame, weights: Any) -> None:
-    weighted, classes = weighted_metrics(many, weights), class_names(many)
+    weighted, classes = weighted_metrics(many)(weights), class_names(many)
     for i, weight in enumerate(weights):
         how: dict[str, Any] = {"sample_weight": weight}
         pair = (many["label"], many["predicted"])
@@ -155,18 +155,18 @@ def test_weighted_auc_counts_ties_half_as_scikit_learn_does() -> None:
     weights = np.random.default_rng(2).integers(0, 4, (6, 400)).astype(np.float64)
     positive = (table["label"] == "mel").to_numpy()
     assert table["p_mel"].nunique() <= 11
-    found = weighted_auc(positive, table["p_mel"], weights)
+    found = weighted_auc(positive, table["p_mel"])(weights)
     expected = [roc_auc_score(positive, table["p_mel"], sample_weight=weight) for weight in weights]
     assert np.allclose(found, expected, rtol=1e-12)
 
 
 def test_scores_that_are_all_equal_have_an_auc_of_one_half() -> None:
-    assert weighted_auc(np.array([True, False, False]), np.ones(3), np.array([[1.0, 2, 3]])).tolist() == [0.5]
+    assert weighted_auc(np.array([True, False, False]), np.ones(3))(np.array([[1.0, 2, 3]])).tolist() == [0.5]
 
 
 def test_a_weighting_without_a_class_leaves_it_out_of_the_means(many: pd.DataFrame) -> None:
     present = (many["label"] != "akiec").to_numpy()
-    weighted = weighted_metrics(many, present[None].astype(np.float64))
+    weighted = weighted_metrics(many)(present[None].astype(np.float64))
     assert np.isnan([weighted[name][0, 0] for name in ("recall", "f1", "auc")]).all()
     assert weighted["specificity"][0, 0] == pytest.approx((many["predicted"] != "akiec")[present].mean())
     for mean, values in {"balanced_accuracy": "recall", "macro_f1": "f1", "macro_auc": "auc"}.items():
@@ -180,7 +180,7 @@ class TestScreening:
         # by falling suspicion: malignant, benign, (malignant, benign), malignant, eight benign
         malignant = np.array([1, 0, 1, 0, 1, *[0] * 8], bool)
         suspicion = np.array([0.9, 0.8, 0.7, 0.7, 0.6, *np.linspace(0.5, 0.1, 8)])
-        found = {name: value[0] for name, value in screening_metrics(malignant, suspicion, np.ones((1, 13))).items()}
+        found = {name: value[0] for name, value in screening_metrics(malignant, suspicion)(np.ones((1, 13))).items()}
         assert found["auc"] == pytest.approx((10 + 8.5 + 8) / 30)
         assert found["sensitivity_at_90_specificity"] == pytest.approx(1 / 3)  # one false alarm of ten: above 0.7
         assert found["sensitivity_at_95_specificity"] == pytest.approx(1 / 3)  # none: above 0.8
@@ -189,7 +189,7 @@ class TestScreening:
 
     def test_ten_percent_of_ten_is_one(self) -> None:
         malignant = np.array([0, 1, *[0] * 9], bool)
-        found = screening_metrics(malignant, -np.arange(11.0), np.ones((1, 11)))
+        found = screening_metrics(malignant, -np.arange(11.0))(np.ones((1, 11)))
         assert found["sensitivity_at_90_specificity"].tolist() == [1]
         assert found["sensitivity_at_95_specificity"].tolist() == [0]
 
@@ -199,7 +199,7 @@ class TestScreening:
         malignant = table["label"].isin(MALIGNANT).to_numpy()
         suspicion = table[["p_akiec", "p_bcc", "p_mel"]].to_numpy(np.float64).sum(axis=1)
         weights = np.random.default_rng(6).integers(0, 4, (5, 500)).astype(np.float64)
-        found = screening_metrics(malignant, suspicion, weights)
+        found = screening_metrics(malignant, suspicion)(weights)
         for i, weight in enumerate(weights):
             alarms, hits, _ = roc_curve(malignant, suspicion, sample_weight=weight, drop_intermediate=False)
             assert found["auc"][i] == pytest.approx(roc_auc_score(malignant, suspicion, sample_weight=weight))

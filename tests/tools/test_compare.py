@@ -3,7 +3,6 @@
 import re
 import shutil
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +59,7 @@ class TestCompare:
         worse = spoilt(table, 3)
         row = compare(make_run("a", table), make_run("b", worse)).metrics.loc["accuracy"]
         samples = [
-            bootstrap(partial(weighted_counts, images), images["lesion_id"], seed)["accuracy"]
+            bootstrap(weighted_counts(images), images["lesion_id"], seed)["accuracy"]
             for images, seed in ((table, 1), (worse, 2))
         ]
         low, high = np.quantile(samples[1] - samples[0], [0.025, 0.975])
