@@ -26,8 +26,8 @@ from stages.features import compute_missing, prepare_views
 from tools.demo import PROJECT
 
 # Images a turn, all views of each: the last is the hardest to hide decoding behind.
-BACKBONES = {"InceptionResNetV2": 20, "DenseNet121": 100, "MobileNetV2": 200}
-ROUNDS = 3
+BACKBONES = {"InceptionResNetV2": 20, "DenseNet121": 50, "MobileNetV2": 200}
+ROUNDS = 5
 AUGMENTATION = load_params(PROJECT / "params.yaml").augmentation
 VIEWS = AUGMENTATION.views + 1
 

@@ -41,7 +41,8 @@ def as_markdown(results: Results) -> str:
         bound = "at least" if target.least else "at most"
         reached = "reached" if target.reached else "**missed**"
         unit = f" {target.unit}".rstrip()
-        lines.append(f"| {target.what} | {bound} {target.goal:g}{unit} | {target.measured:.3g}{unit} | {reached} |")
+        measured = f"{target.measured:,.0f}" if target.measured >= 1000 else f"{target.measured:.3g}"
+        lines.append(f"| {target.what} | {bound} {target.goal:g}{unit} | {measured}{unit} | {reached} |")
     return "\n".join(lines)
 
 
