@@ -25,9 +25,10 @@ from stages.common.store import ViewStore, image_keys, view_key
 from stages.features import compute_missing, prepare_views
 from tools.demo import PROJECT
 
-# Images a turn, all views of each: the last is the hardest to hide decoding behind.
-BACKBONES = {"InceptionResNetV2": 20, "DenseNet121": 50, "MobileNetV2": 200}
-ROUNDS = 5
+# Images a turn, all views of each, for some ten seconds: beginning and end should not count. Behind the last network
+# decoding is the hardest to hide.
+BACKBONES = {"InceptionResNetV2": 50, "DenseNet121": 80, "MobileNetV2": 300}
+ROUNDS = 3
 AUGMENTATION = load_params(PROJECT / "params.yaml").augmentation
 VIEWS = AUGMENTATION.views + 1
 
