@@ -147,7 +147,6 @@ def require_same_images(first: Run, other: Run) -> None:
 
 def compare(first: Run, other: Run) -> Difference:
     """Return how `other` differs from `first`; every bootstrap sample has the same lesions for both."""
-
     of_first, of_other = weighted_metrics(first.test), weighted_metrics(other.test)
 
     def both(weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:

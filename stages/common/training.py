@@ -148,10 +148,16 @@ def as_dataset(epoch: Callable[[], Blocks], *arrays: tuple[Any, tuple[int | None
 
     blocks = epochs()
 
+    def take(number: int) -> tuple[NDArray[Any], ...]:
+        nonlocal blocks
+        if number == 0:  # a new iterator: nothing that an earlier one read ahead may be missing
+            blocks = epochs()
+        return next(blocks)
+
     # no Dataset.from_generator: with it TensorFlow 2.21 has the C library give memory back at once (M_TRIM_THRESHOLD),
     # and every array is then made of new pages
     def next_block(number: Any) -> Any:
-        block = tf.numpy_function(lambda _: next(blocks), [number], [dtype for dtype, _ in arrays])
+        block = tf.numpy_function(take, [number], [dtype for dtype, _ in arrays])
         return tuple(tf.ensure_shape(array, shape) for array, (_, shape) in zip(block, arrays, strict=True))
 
     # there is nothing to tune, and to end an iterator would be to wait for the tuner, up to 0.15 s an epoch

@@ -232,6 +232,17 @@ def test_a_dataset_is_one_epoch_after_the_other(keras: Any, reader: FeatureReade
     assert np.array_equal(np.concatenate(found[blocks:]), epoch_of(expected).targets)
 
 
+def test_each_iterator_of_a_dataset_begins_at_the_beginning(
+    keras: Any, reader: FeatureReader, training: pd.DataFrame
+) -> None:
+    del keras  # started: the dataset is TensorFlow's
+    dataset = as_dataset(all_view_blocks(reader, training), ("float32", (None, None, DIM)), ("int32", (None,)))
+    first, second = (np.asarray(next(iter(dataset))[1]) for _ in range(2))  # each reads further blocks ahead
+    assert len(training) > len(first)
+    assert np.array_equal(first, training["target"][: len(first)])
+    assert np.array_equal(second, first)
+
+
 def test_the_head_normalizes_then_gives_probabilities(keras: Any, features: NDArray[np.float32]) -> None:
     mean, variance = features.reshape(-1, DIM).mean(axis=0), features.reshape(-1, DIM).var(axis=0) + 0.1
     head = build_head(keras, mean.astype(np.float64), variance.astype(np.float64), dropout=0.5, classes=CLASSES)
