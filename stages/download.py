@@ -1,32 +1,45 @@
-"""Bring the raw data in reach: fill data/raw from the source that data.source names.
-
-data/raw holds `labels.csv`, the label table as it came, and either `images/` or, for a folder that is read in place,
-`files.csv` with one row an image: `path` (absolute), `bytes`, `modified` (nanoseconds since 1970).
-"""
+"""Fetch the raw data: fill data/raw from the source that data.source names."""
 
 import shutil
 from pathlib import Path
 
-from stages.common.errors import run
-from stages.common.files import replacing
-from stages.common.params import load_params, require_unchanged
-from stages.sources import directory, kaggle, sample
+from dermoscopy.data.sources import directory, kaggle, sample
+from dermoscopy.data.sources.archive import is_whole
+from dermoscopy.runtime.commands import run_stage
+from dermoscopy.runtime.files import replacing
+from dermoscopy.runtime.params import Data
+from dermoscopy.runtime.paths import DOWNLOADS, RAW
 
-RAW = Path("data/raw")
-WORK = Path("data/.download")
 FETCH = {"kaggle": kaggle.fetch, "directory": directory.fetch, "sample": sample.fetch}
+SET_ASIDE = DOWNLOADS / "kaggle"
 
 
-def main() -> None:
-    data = load_params().data
+def main(data: Data) -> None:
+    # What came from Kaggle is never fetched twice: DVC leaves data/raw in place (`persist` in dvc.yaml), and another
+    # source sets it aside.
+    if data.source == "kaggle":
+        if not is_whole(RAW) and is_whole(SET_ASIDE):
+            move(SET_ASIDE, RAW)
+        if is_whole(RAW):
+            print(f"download: {RAW} is whole already")
+            return
+    elif is_whole(RAW):
+        move(RAW, SET_ASIDE)
+
     with replacing(RAW) as raw:
         raw.mkdir()
-        FETCH[data.source](data, raw, WORK)
-    require_unchanged(data)
-    if not data.keep_archive:
-        shutil.rmtree(WORK, ignore_errors=True)  # not before data/raw stands: the archive is dear
+        FETCH[data.source](data, raw, DOWNLOADS)
+    if data.source == "kaggle":
+        shutil.rmtree(DOWNLOADS)  # not before data/raw stands: the archive took long to fetch
     print(f"download: {data.source} data are in {RAW}")
 
 
+def move(folder: Path, target: Path) -> None:
+    """Move a folder, in the place of another one if there is one."""
+    shutil.rmtree(target, ignore_errors=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder.rename(target)
+
+
 if __name__ == "__main__":
-    run(main)
+    run_stage(main)

@@ -1,3 +1,5 @@
 """Commands for people, outside the pipeline; each is run as `python -m tools.NAME`."""
 
-import stages  # noqa: F401 - lets Ctrl-C end a command while it is imported
+from dermoscopy.runtime.interrupt import leave_on_interrupt
+
+leave_on_interrupt()

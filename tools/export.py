@@ -4,23 +4,28 @@ RGB images (batch, size, size, 3), float 0 to 255, go in, class probabilities (b
 backbone, pooling, normalization and head are inside. `keras.models.load_model` reads it without this repository.
 """
 
-from pathlib import Path
-from typing import Any
+import argparse
 
-from stages.common.backbones import BACKBONE, load_backbone, read_backbone_info
-from stages.common.errors import run
-from stages.common.files import replacing
-from stages.common.heads import load_head, require_same_backbone
-from stages.common.keras_runtime import start_keras
-
-CLASSIFIER = Path("models/classifier.keras")
+from dermoscopy.features.backbones import read_backbone_info
+from dermoscopy.model.head_info import require_same_backbone
+from dermoscopy.runtime.commands import run_command
+from dermoscopy.runtime.files import replacing
+from dermoscopy.runtime.keras_start import start_keras
+from dermoscopy.runtime.paths import CLASSIFIER
 
 
 def main() -> None:
-    keras = start_keras(seed=0)
-    head, info = load_head(keras)
-    require_same_backbone(info, read_backbone_info(BACKBONE))
-    classifier = join(keras, load_backbone(keras, BACKBONE), head)
+    argparse.ArgumentParser(prog="python -m tools.export", description=__doc__).parse_args()
+    start_keras(seed=0)
+    import keras
+
+    from dermoscopy.features.networks import load_backbone
+    from dermoscopy.model.head import load_head
+
+    head, info = load_head()
+    require_same_backbone(info, read_backbone_info())
+    backbone = load_backbone()
+    classifier = keras.Model(backbone.inputs[0], head(backbone.outputs[0]), name="classifier")
     with replacing(CLASSIFIER) as path:
         classifier.save(path)
     size = classifier.input_shape[1]
@@ -30,10 +35,5 @@ def main() -> None:
     )
 
 
-def join(keras: Any, backbone: Any, head: Any) -> Any:
-    """Return a keras.Model from images to probabilities."""
-    return keras.Model(backbone.inputs[0], head(backbone.outputs[0]), name="classifier")
-
-
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

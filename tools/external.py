@@ -12,14 +12,18 @@ from tempfile import TemporaryDirectory
 
 import pandas as pd
 
-from stages.common.errors import DataError, run
-from stages.common.labels import read_labels
-from stages.common.metrics import score
-from stages.common.params import Data, load_params
-from stages.common.tables import MANIFEST, class_names, read_table, write_json, write_table
-from stages.manifest import LABELS_SCHEMA, find_images, inspect_images, validate
-from stages.sources import directory
-from tools.predict import classify
+from dermoscopy.data.images import configure_image_libraries
+from dermoscopy.data.manifest import find_images, inspect_images, read_valid_labels
+from dermoscopy.data.sources import directory
+from dermoscopy.data.tables import read_table, write_table
+from dermoscopy.model.classifier import Classifier
+from dermoscopy.runtime.commands import run_command
+from dermoscopy.runtime.errors import DataError
+from dermoscopy.runtime.params import Data, load_params
+from dermoscopy.runtime.paths import EXTERNAL, MANIFEST
+from dermoscopy.scoring.evaluation import balanced_accuracy_in_words
+from dermoscopy.scoring.metrics import score, write_metrics
+from dermoscopy.scoring.predictions import class_names
 
 ISIC_CLASSES = ["MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC"]
 
@@ -28,13 +32,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.external", description=__doc__)
     parser.add_argument("directory", type=Path, metavar="FOLDER", help="images, in subfolders too, and a label table")
     parser.add_argument("--labels", type=Path, metavar="FILE", help="the label table, where the folder has not one")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", default=Path("external"), help="external unless told")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", default=EXTERNAL, help="external unless told")
     arguments = parser.parse_args()
 
+    configure_image_libraries()
     params = load_params()
     where = {"directory": str(arguments.directory), "labels": arguments.labels and str(arguments.labels)}
     images = read_folder(params.data.model_copy(update=where))
-    predictions = predict(images, params.evaluate.tta)
+    predictions = predict_external(images, params.evaluate.tta)
     new = without_known(predictions, read_table(MANIFEST, "image_id", "lesion_id", "sha256"))
     scored = new[new["label"].isin(class_names(new))]
     if new.empty:
@@ -45,17 +50,15 @@ def main() -> None:
             f"({', '.join(class_names(new))}): its labels are {', '.join(sorted(images['label'].unique()))}"
         )
     metrics = score(scored, params.evaluate.malignant, params.evaluate.seed)
-    metrics["notes"] += left_out(predictions, new, scored)
-    for note in metrics["notes"]:
+    metrics = metrics.model_copy(update={"notes": metrics.notes + left_out(predictions, new, scored)})
+    for note in metrics.notes:
         print(f"warning: external: {note}", file=sys.stderr)
     write_table(submission(predictions), arguments.out / "submission.csv")
     write_table(predictions.drop(columns=["lesion_id", "sha256"]), arguments.out / "predictions.csv")
-    write_json({"external": metrics}, arguments.out / "metrics.json")
-    limits = " to ".join(f"{limit:.3f}" for limit in metrics["balanced_accuracy_ci"] or [])
+    write_metrics({"external": metrics}, arguments.out / "metrics.json")
     print(
-        f"external: accuracy {metrics['accuracy']:.3f}, balanced accuracy {metrics['balanced_accuracy']:.3f} "
-        f"({limits or 'no interval'}) on {metrics['support']} of {len(predictions)} images; all numbers are in "
-        f"{arguments.out / 'metrics.json'}"
+        f"external: accuracy {metrics.accuracy:.3f}, {balanced_accuracy_in_words(metrics)} on {metrics.support} of "
+        f"{len(predictions)} images; all numbers are in {arguments.out / 'metrics.json'}"
     )
 
 
@@ -67,17 +70,18 @@ def read_folder(data: Data) -> pd.DataFrame:
     """
     with TemporaryDirectory() as raw:
         directory.fetch(data, Path(raw), Path(raw))
-        labels = validate(LABELS_SCHEMA, read_labels(Path(raw) / "labels.csv"), "label table")
+        labels = read_valid_labels(Path(raw) / "labels.csv")
         images, rejected = inspect_images(labels["image_id"], find_images(Path(raw)))
     if len(rejected):
         reasons = "; ".join(rejected["reason"].head(5))
-        raise DataError(f"{len(rejected)} of {len(labels)} labelled images are bad: {reasons}: mend or remove them")
+        raise DataError(f"{len(rejected)} of {len(labels)} labelled images are bad: {reasons}: fix or remove them")
     return labels.merge(images, on="image_id")[["image_id", "path", "label", "lesion_id", "sha256"]]
 
 
-def predict(images: pd.DataFrame, tta: bool) -> pd.DataFrame:
+def predict_external(images: pd.DataFrame, tta: bool) -> pd.DataFrame:
     """Return the prediction table of the images, all of part external, with `lesion_id` and `sha256`."""
-    predictions = pd.concat(classify([Path(path) for path in images["path"]], tta))
+    files = [Path(path) for path in images["path"]]
+    predictions = pd.concat([predicted.table for predicted in Classifier().predict_files(files, tta)])
     table = (
         images.rename(columns={"path": "image"}).merge(predictions, on="image", validate="1:1").assign(part="external")
     )
@@ -112,4 +116,4 @@ def submission(predictions: pd.DataFrame) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from stages.common.errors import DataError, PipelineError, run
+from dermoscopy.runtime.commands import run_command
+from dermoscopy.runtime.errors import DataError, PipelineError
+from dermoscopy.runtime.paths import PAGE, SCREENSHOTS
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -31,8 +33,8 @@ SCHEMES: list[Literal["light", "dark"]] = ["light", "dark"]
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.screenshots", description=__doc__)
-    parser.add_argument("page", nargs="?", type=Path, default=Path("report/index.html"))
-    parser.add_argument("folder", nargs="?", type=Path, default=Path("report/screenshots"))
+    parser.add_argument("page", nargs="?", type=Path, default=PAGE)
+    parser.add_argument("folder", nargs="?", type=Path, default=SCREENSHOTS)
     arguments = parser.parse_args()
     if not arguments.page.is_file():
         raise DataError(f"{arguments.page} is missing: run dvc repro, which makes it")
@@ -81,4 +83,4 @@ def take_screenshots(browser: "Browser", page: Path, folder: Path) -> Iterator[P
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from stages.common.errors import DataError
+from dermoscopy.runtime.errors import DataError
+from dermoscopy.runtime.paths import MANIFEST
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 # What a file may be by its content, whatever its suffix says.
@@ -20,16 +21,16 @@ FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 MIN_SIDE = 32
 MAX_PIXELS = 100_000_000
 
-# Each caller decodes in threads of its own; OpenCV's would only compete with them.
-cv2.setNumThreads(1)
-# What is wrong with an image is said once, by our own error.
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-warnings.filterwarnings("ignore", module=r"PIL\.")
-# Pillow refuses an image of more than twice this from its header, before anything of its size is allocated.
-Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2
 
-# The next marker in a JPEG: neither a zero after it, which stands for the byte FF itself, nor filling, nor a restart.
-_MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")
+def configure_image_libraries() -> None:
+    """Set OpenCV and Pillow up for a command; they are the whole process's, so no import does it.
+
+    Each caller decodes in threads of its own, with which OpenCV's would only compete. What is wrong with an image is
+    said once, by our own error.
+    """
+    cv2.setNumThreads(1)
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def read_image(path: Path, sha256: str | None = None) -> NDArray[np.uint8]:
@@ -40,11 +41,11 @@ def read_image(path: Path, sha256: str | None = None) -> NDArray[np.uint8]:
         sha256: hexadecimal; where given, the file must still have this content.
 
     Raises:
-        DataError: the file cannot be read or decoded, or is another than the one that had this sha256.
+        DataError: the file cannot be read or decoded, or does not have this sha256.
     """
     content = read_bytes(path)
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
-        raise DataError(f"{path} has changed since data/manifest.csv was made: run dvc repro --force download")
+        raise DataError(f"{path} has changed since {MANIFEST} was made: run dvc repro --force download")
     return decode(content, path)
 
 
@@ -59,7 +60,7 @@ def read_bytes(path: Path) -> bytes:
 def require_plain_name(path: Path) -> None:
     """Raise a DataError if no table could hold the path: it is not UTF-8, or has control characters."""
     if re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", str(path)):  # bytes that are not UTF-8 become surrogates
-        raise DataError(f"{path}: this name is no plain UTF-8 text: rename it")
+        raise DataError(f"{path}: this name is not plain UTF-8 text: rename it")
 
 
 def decode(content: bytes, path: Path) -> NDArray[np.uint8]:
@@ -68,16 +69,17 @@ def decode(content: bytes, path: Path) -> NDArray[np.uint8]:
     Grey becomes RGB, CMYK is converted, 16 bits are scaled to 8, an alpha channel is dropped.
 
     Raises:
-        DataError: the content is no image of FORMATS, is truncated or damaged where that can be seen, has several
+        DataError: the content is not an image of FORMATS, is truncated or damaged where that can be seen, has several
             frames or pages, a side below MIN_SIDE, or more than MAX_PIXELS.
     """
     if not content:
         raise DataError(f"{path}: the file is empty")
     image = _read_header(content, path)
-    if image.format in ("JPEG", "MPO"):
-        _require_whole_jpeg(content, path)
+    # Pillow notices a truncated JPEG, where OpenCV fills with grey what is missing, and OpenCV scales 16 bits; of a
+    # JPEG both make the same pixels. OpenCV darkens what is transparent in a TIFF.
+    by_pillow = image.format in ("JPEG", "MPO") or (image.format == "TIFF" and image.mode == "RGBA")
     try:
-        if image.format == "TIFF" and image.mode == "RGBA":  # where OpenCV darkens what is transparent
+        if by_pillow:
             return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
         pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
     except Exception as error:  # what Pillow and OpenCV raise depends on the fault: OSError, cv2.error, ValueError
@@ -98,28 +100,17 @@ def _read_header(content: bytes, path: Path) -> Image.Image:
     except UnidentifiedImageError:
         raise DataError(f"{path}: not an image in one of the formats {', '.join(FORMATS)}") from None
     except Image.DecompressionBombError:
-        raise DataError(f"{path}: the image has more than {MAX_PIXELS // 10**6} megapixels") from None
+        raise _too_large(path) from None
     except Exception as error:  # Pillow's readers raise whatever they run into: SyntaxError, struct.error, KeyError
         raise DataError(f"{path}: not an image that can be decoded: {error}") from None
     if several:
         raise DataError(f"{path}: the {image.format} has several frames or pages, and which one is meant is unknown")
     if min(image.size) < MIN_SIDE:
-        raise DataError(f"{path}: {image.width} x {image.height} pixels are too few, needed are {MIN_SIDE} a side")
+        raise DataError(f"{path}: {image.width} x {image.height} pixels are too few: {MIN_SIDE} a side are needed")
+    if image.width * image.height > MAX_PIXELS:
+        raise _too_large(path)
     return image
 
 
-def _require_whole_jpeg(content: bytes, path: Path) -> None:
-    """Follow the segments of a JPEG to its end marker; OpenCV would fill with grey what is missing, and say nothing.
-
-    What is damaged inside the compressed data, and still decodes to something, cannot be seen here.
-    """
-    place = 2
-    while marker := _MARKER.search(content, place):
-        code = marker[1][0]
-        if code == 0xD9:
-            return
-        if code < 0xC0:
-            raise DataError(f"{path}: the JPEG is damaged")
-        length = int.from_bytes(content[marker.end() : marker.end() + 2])  # after a scan's header follow its data
-        place = marker.end() + length
-    raise DataError(f"{path}: the JPEG is truncated")
+def _too_large(path: Path) -> DataError:
+    return DataError(f"{path}: the image has more than {MAX_PIXELS // 10**6} megapixels")

@@ -5,8 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from stages.common.errors import DataError
-from stages.common.images import SUFFIXES
+from dermoscopy.data.images import SUFFIXES
+from dermoscopy.runtime.errors import DataError
 
 # What tables write, in any case, for a value that nobody knows.
 UNKNOWN = ["", "unknown", "nan", "na"]
@@ -20,7 +20,7 @@ def read_labels(path: Path) -> pd.DataFrame:
     a lesion id an image is its own lesion.
 
     Raises:
-        DataError: the file is no CSV in UTF-8 or in neither form, holds no row, names a column twice, or a one-hot row
+        DataError: the file is not CSV in UTF-8 or in neither form, holds no row, names a column twice, or a one-hot row
             has no or two ones.
     """
     try:
@@ -46,7 +46,7 @@ def read_labels(path: Path) -> pd.DataFrame:
         labels = _from_ground_truth(table, path)
     else:
         raise DataError(
-            f"label table {path} has the columns {', '.join(map(str, table.columns[:8]))}; needed are image_id and dx "
+            f"label table {path} has the columns {', '.join(map(str, table.columns[:8]))}; it needs image_id and dx "
             "(HAM10000 metadata), or image and one 0/1 column for each class (ISIC ground truth)"
         )
     pattern = r"(?i)\.(?:" + "|".join(suffix[1:] for suffix in SUFFIXES) + ")$"
@@ -94,7 +94,9 @@ def _from_metadata(table: pd.DataFrame, path: Path) -> pd.DataFrame:
         age = pd.to_numeric(labels["age"].replace({"unknown": ""}), errors="coerce")
         bad = labels["image_id"][age.isna() & ~labels["age"].str.strip().str.lower().isin(UNKNOWN)]
         if len(bad):
-            raise DataError(f"label table {path}: age of {bad.iloc[0]} is {labels['age'][bad.index[0]]!r}, no number")
+            raise DataError(
+                f"label table {path}: age of {bad.iloc[0]} is {labels['age'][bad.index[0]]!r}, not a number"
+            )
         labels["age"] = age.astype(float)
     return labels
 
@@ -106,7 +108,7 @@ def _from_ground_truth(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     if wrong.any():
         rows = table["image"][wrong]
         raise DataError(
-            f"label table {path}: {len(rows)} rows have not exactly one 1 and else 0 under {', '.join(classes)}, "
-            f"the first is {rows.iloc[0]}"
+            f"label table {path}: {len(rows)} rows do not have one 1 and otherwise 0 under {', '.join(classes)}, the "
+            f"first is {rows.iloc[0]}"
         )
     return pd.DataFrame({"image_id": table["image"], "label": hot.idxmax(axis="columns"), "lesion_id": ""})

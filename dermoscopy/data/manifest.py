@@ -1,27 +1,25 @@
-"""Build data/manifest.csv: one checked row an image, with its label, lesion, size and content hash."""
+"""The manifest: one checked row an image, with its label, lesion, size and content hash."""
 
 import hashlib
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from filecmp import cmp
 from pathlib import Path
+from typing import Literal, NamedTuple
 from unicodedata import normalize
 
 import pandas as pd
 import pandera.pandas as pa
 
-from stages.common.errors import DataError, one_line, run
-from stages.common.images import SUFFIXES, decode, read_bytes
-from stages.common.labels import CLINICAL, read_labels
-from stages.common.params import load_params, require_unchanged
-from stages.common.progress import progress
-from stages.common.tables import MANIFEST, read_table, write_json, write_table
+from dermoscopy.data.images import SUFFIXES, decode, read_bytes
+from dermoscopy.data.label_tables import CLINICAL, read_labels
+from dermoscopy.data.tables import read_table
+from dermoscopy.runtime.errors import DataError, one_line
+from dermoscopy.runtime.paths import REJECTED
+from dermoscopy.runtime.progress import progress
 
-RAW = Path("data/raw")
-REJECTED = Path("data/rejected.csv")
-STATISTICS = Path("metrics/data.json")
-CLASS_DISTRIBUTION = Path("plots/class_distribution.csv")
 # How many of a kind a line names.
 SHOWN = 5
 
@@ -51,16 +49,46 @@ MANIFEST_SCHEMA = LABELS_SCHEMA.add_columns(
 )
 
 
-def main() -> None:
-    data = load_params().data
-    labels = validate(LABELS_SCHEMA, read_labels(RAW / "labels.csv"), "label table")
-    files = find_images(RAW)
-    unlabelled = len(files.keys() - set(labels["image_id"]))
+class ImageFile(NamedTuple):
+    """Which image, where its file is, and the SHA-256 that the file must have."""
+
+    image_id: str
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class CheckedData:
+    """The raw data after every check.
+
+    Attributes:
+        manifest: one row a usable image, sorted by image_id, as data/manifest.csv has it.
+        rejected: `image_id, reason` of the labelled images that cannot be used.
+        unlabelled: how many image files no label names.
+        duplicates: the groups of images with equal content.
+        contradictory_lesions: each lesion whose images have several labels, with them: `HAM_1 (mel, nv)`.
+    """
+
+    manifest: pd.DataFrame
+    rejected: pd.DataFrame
+    unlabelled: int
+    duplicates: list[pd.DataFrame]
+    contradictory_lesions: list[str]
+
+
+def check_data(raw: Path, on_bad_image: Literal["fail", "skip"]) -> CheckedData:
+    """Read the label table of data/raw and every image that it names.
+
+    Raises:
+        DataError: the table or, unless they are skipped, an image cannot be used, or there are no two classes.
+    """
+    labels = read_valid_labels(raw / "labels.csv")
+    files = find_images(raw)
     images, rejected = inspect_images(labels["image_id"], files)
-    if len(rejected) and data.on_bad_image == "fail":
+    if len(rejected) and on_bad_image == "fail":
         raise DataError(
             f"{len(rejected)} of {len(labels)} labelled images are bad: "
-            f"{first_few(rejected['reason'].tolist(), '; ')}; mend them, or set data.on_bad_image=skip to leave them "
+            f"{first_few(rejected['reason'].tolist(), '; ')}; fix them, or set data.on_bad_image=skip to leave them "
             f"out and list them in {REJECTED}"
         )
     if images.empty:
@@ -71,23 +99,18 @@ def main() -> None:
     manifest = validate(MANIFEST_SCHEMA, manifest, "manifest")
     if manifest["label"].nunique() < 2:
         raise DataError(f"all images are {manifest['label'].iloc[0]}: a classifier needs two classes or more")
-    duplicates = find_duplicates(manifest)
-    contradictory = find_contradictory_lesions(manifest)
-    write_table(rejected, REJECTED)
-    write_table(count_classes(manifest), CLASS_DISTRIBUTION)
-    write_json(summarize(manifest, duplicates, contradictory, len(rejected), unlabelled), STATISTICS)
-    write_table(manifest, MANIFEST)
-    require_unchanged(data)
-    for group in duplicates[:SHOWN]:
-        print("manifest: the same file under several ids: " + first_few([f"{i} ({label})" for i, label in group]))
-    if len(duplicates) > SHOWN:
-        print(f"manifest: {len(duplicates) - SHOWN} more files under several ids")
-    if contradictory:
-        print("manifest: lesions with several labels: " + first_few(contradictory))
-    print(
-        f"manifest: {len(manifest)} images of {manifest['lesion_id'].nunique()} lesions; {len(rejected)} rejected, "
-        f"{unlabelled} more without a label"
+    return CheckedData(
+        manifest=manifest,
+        rejected=rejected,
+        unlabelled=len(files.keys() - set(labels["image_id"])),
+        duplicates=find_duplicates(manifest),
+        contradictory_lesions=find_contradictory_lesions(manifest),
     )
+
+
+def read_valid_labels(path: Path) -> pd.DataFrame:
+    """Return what `read_labels` returns, checked: unique image ids, labels without blanks, ages from 0 to 120."""
+    return validate(LABELS_SCHEMA, read_labels(path), "label table")
 
 
 def validate(schema: pa.DataFrameSchema, table: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -162,10 +185,10 @@ def choose_file(image_id: str, paths: list[Path]) -> Path:
     return paths[0]
 
 
-def find_duplicates(manifest: pd.DataFrame) -> list[list[tuple[str, str]]]:
-    """Return the groups of images with equal content, each a list of (image_id, label)."""
+def find_duplicates(manifest: pd.DataFrame) -> list[pd.DataFrame]:
+    """Return the groups of images with equal content, each a part of the manifest."""
     repeated = manifest[manifest.duplicated("sha256", keep=False)]
-    return [list(zip(group["image_id"], group["label"], strict=True)) for _, group in repeated.groupby("sha256")]
+    return [group for _, group in repeated.groupby("sha256")]
 
 
 def find_contradictory_lesions(manifest: pd.DataFrame) -> list[str]:
@@ -186,25 +209,33 @@ def count_classes(manifest: pd.DataFrame) -> pd.DataFrame:
     return classes.sort_values("images", ascending=False, kind="stable").reset_index()
 
 
-def summarize(
-    manifest: pd.DataFrame,
-    duplicates: list[list[tuple[str, str]]],
-    contradictory: list[str],
-    rejected: int,
-    unlabelled: int,
-) -> dict[str, object]:
+def summarize(data: CheckedData) -> dict[str, object]:
     """Return the numbers for metrics/data.json."""
+    manifest = data.manifest
     return {
         "images": len(manifest),
         "lesions": int(manifest["lesion_id"].nunique()),
-        "rejected": rejected,
-        "unlabelled": unlabelled,
-        "duplicate_groups": len(duplicates),
-        "duplicate_groups_with_several_labels": sum(len({label for _, label in group}) > 1 for group in duplicates),
-        "lesions_with_several_labels": len(contradictory),
+        "rejected": len(data.rejected),
+        "unlabelled": data.unlabelled,
+        "duplicate_groups": len(data.duplicates),
+        "duplicate_groups_with_several_labels": sum(len(set(group["label"])) > 1 for group in data.duplicates),
+        "lesions_with_several_labels": len(data.contradictory_lesions),
         "classes": {str(label): int(count) for label, count in manifest["label"].value_counts().sort_index().items()},
     }
 
 
-if __name__ == "__main__":
-    run(main)
+def describe(data: CheckedData) -> list[str]:
+    """Return the lines that tell a user what the data are, and what is odd about them."""
+    lines = []
+    for group in data.duplicates[:SHOWN]:
+        names = first_few([f"{row.image_id} ({row.label})" for row in group.itertuples()])
+        lines.append(f"the same file under several ids: {names}")
+    if len(data.duplicates) > SHOWN:
+        lines.append(f"{len(data.duplicates) - SHOWN} more files under several ids")
+    if data.contradictory_lesions:
+        lines.append(f"lesions with several labels: {first_few(data.contradictory_lesions)}")
+    lines.append(
+        f"{len(data.manifest)} images of {data.manifest['lesion_id'].nunique()} lesions; {len(data.rejected)} rejected,"
+        f" {data.unlabelled} more without a label"
+    )
+    return lines

@@ -1,24 +1,14 @@
-"""Assign every image to train, validation or test: stratified by label, no lesion and no file in two parts."""
+"""Assign every image to a part or a fold: stratified by label, no lesion and no file in two of them."""
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from sklearn.model_selection import StratifiedShuffleSplit
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedShuffleSplit
 
-from stages.common.errors import DataError, run
-from stages.common.params import Split, load_params, require_unchanged
-from stages.common.tables import MANIFEST, SPLIT, read_table, write_table
-
-
-def main() -> None:
-    split = load_params().split
-    manifest = read_table(MANIFEST, "image_id", "label", "lesion_id", "sha256")
-    parts = assign_parts(manifest, split)
-    write_table(pd.DataFrame({"image_id": manifest["image_id"], "part": parts}), SPLIT)
-    require_unchanged(split)
-    print("split: " + ", ".join(f"{count} {part}" for part, count in parts.value_counts().items()))
+from dermoscopy.runtime.errors import DataError
+from dermoscopy.runtime.params import Split
 
 
 def assign_parts(manifest: pd.DataFrame, split: Split) -> "pd.Series[str]":
@@ -58,6 +48,27 @@ def assign_parts(manifest: pd.DataFrame, split: Split) -> "pd.Series[str]":
     return pd.Series(part_of_group.reindex(group).to_numpy(), manifest.index)
 
 
+def assign_folds(manifest: pd.DataFrame, folds: int, split: Split) -> NDArray[np.intp]:
+    """Return the fold, 0 to folds - 1, of each image of the manifest.
+
+    Stratified by label; the images of a lesion (`split.group`), and images with equal content, share a fold.
+
+    Raises:
+        DataError: a class has fewer lesions than there are folds.
+    """
+    group = group_images(manifest, by_lesion=split.group == "lesion")
+    count = pd.Series(group).groupby(manifest["label"].to_numpy()).nunique()
+    if count.min() < folds:
+        raise DataError(
+            f"class {count.idxmin()} has {count.min()} {split.group}s, too few for {folds} folds: lower --folds"
+        )
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=split.seed)
+    fold = np.empty(len(manifest), np.intp)
+    for number, (_, held_out) in enumerate(splitter.split(manifest, manifest["label"], group)):
+        fold[held_out] = number
+    return fold
+
+
 def too_rare(missing: str, label: "pd.Series[str]", unit: str) -> DataError:
     """Return the error for a class that cannot appear in every part; `label` has one entry a group."""
     return DataError(
@@ -83,7 +94,3 @@ def group_images(manifest: pd.DataFrame, by_lesion: bool) -> NDArray[np.int32]:
     edges = coo_array((np.ones(len(nodes)), (np.concatenate([image, image]), nodes)), shape=(3 * len(image),) * 2)
     _, component = connected_components(edges, directed=False)
     return component[: len(image)]
-
-
-if __name__ == "__main__":
-    run(main)

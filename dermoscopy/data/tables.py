@@ -7,15 +7,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from stages.common.errors import DataError
-from stages.common.files import replacing
+from dermoscopy.runtime.errors import DataError
+from dermoscopy.runtime.files import replacing
 
-MANIFEST = Path("data/manifest.csv")
-SPLIT = Path("data/split.csv")
-PREDICTIONS = Path("data/predictions.csv")
-PREDICTIONS_TTA = Path("data/predictions_tta.csv")
 PARTS = ("train", "validation", "test")
 
 # Nine significant digits give every float32 back.
@@ -30,7 +25,7 @@ def read_table(path: Path, *needed: str) -> pd.DataFrame:
         needed: columns that it must have.
 
     Raises:
-        DataError: the file is missing, no CSV in UTF-8, or lacks a column.
+        DataError: the file is missing, is not CSV in UTF-8, or lacks a column.
     """
     numbers = {"age": float, "width": int, "height": int}
     try:
@@ -55,20 +50,20 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
         table.to_csv(partial, index=False, float_format=FLOAT_FORMAT, lineterminator="\n")
 
 
-def class_names(predictions: pd.DataFrame) -> list[str]:
-    """Return the classes of a prediction table, in the order of its probability columns."""
-    return [column.removeprefix("p_") for column in predictions.columns if column.startswith("p_")]
-
-
-def probabilities_of(predictions: pd.DataFrame) -> NDArray[np.float64]:
-    """Return the probabilities, (images, classes), of a prediction table."""
-    return predictions[[f"p_{name}" for name in class_names(predictions)]].to_numpy(np.float64)
-
-
 def write_json(content: dict[str, Any], path: Path) -> None:
     """Write JSON, whole or not at all; a float that is not finite becomes null."""
     with replacing(path) as partial:
         partial.write_text(json.dumps(_finite(content), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the content of a JSON file that an earlier stage wrote; a DataError if there is none."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing: run dvc repro, which makes it") from None
+    except ValueError as error:
+        raise DataError(f"{path} cannot be read: {error}") from None
 
 
 def _finite(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Features that have been computed: work in progress beside data/features, which outlives a killed run.
+"""Chunks of features: work in progress beside data/features, which outlives a killed run.
 
 DVC removes a stage's outputs before it runs the stage, so what a run can take up again must lie elsewhere. A chunk is
 one file, written whole: the features of one view for up to 256 images, each under a key that says what it was made
@@ -10,49 +10,24 @@ its feature, float32. It has no header that damage could make mean something els
 """
 
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Iterator
-from inspect import getsource
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stages.common import engines, images, views
-from stages.common.errors import DataError
-from stages.common.files import replacing
-from stages.common.params import Augmentation
+from dermoscopy.runtime.errors import DataError
+from dermoscopy.runtime.files import replacing
 
 CHUNK = 256
 # At HAM10000's size a view of InceptionResNetV2 features takes 62 MB.
 KEEP_VIEWS = 64
 
 
-def view_key(backbone: str, engine: str, augmentation: Augmentation, view: int) -> str:
-    """Return what identifies a view: all that decides its features beside the image, our code included."""
-    warp = augmentation.model_dump(exclude={"views"}) if view else {}
-    made_from = {
-        "backbone": backbone,
-        "engine": engine,
-        "opencv": cv2.__version__,
-        "code": [hashlib.sha256(getsource(module).encode()).hexdigest() for module in (engines, images, views)],
-        "view": view,
-        "warp": warp,
-    }
-    return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
-
-
-def image_keys(manifest: pd.DataFrame) -> list[bytes]:
-    """Return what identifies each image: its id, which decides its warps, and its content; 32 bytes."""
-    pairs = zip(manifest["image_id"], manifest["sha256"], strict=True)
-    return [hashlib.sha256(f"{image_id}/{sha256}".encode()).digest() for image_id, sha256 in pairs]
-
-
-class ViewStore:
+class ViewChunks:
     """The chunks of one view."""
 
     def __init__(self, root: Path, key: str, image_keys: list[bytes], dim: int) -> None:
@@ -121,7 +96,7 @@ class ViewStore:
 
 
 def prune(root: Path, keep: int = KEEP_VIEWS) -> None:
-    """Delete all but the most recently used views, so that the store does not grow without limit."""
+    """Delete all but the most recently used views, so that they do not grow without limit."""
     folders = sorted((path for path in root.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
     for folder in folders[:-keep]:
         shutil.rmtree(folder)

@@ -15,15 +15,16 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from stages.common.errors import DataError
-from stages.common.params import Augmentation
-from stages.common.tables import read_table
-
-FEATURES = Path("data/features")
+from dermoscopy.data.tables import read_table
+from dermoscopy.features.chunks import ViewChunks
+from dermoscopy.runtime.errors import DataError
+from dermoscopy.runtime.files import replacing
+from dermoscopy.runtime.params import Augmentation
+from dermoscopy.runtime.paths import FEATURES
 
 
 class FeaturesInfo(BaseModel):
-    """features.json: what made the features; `keys` identify each view (see stages/common/store.py).
+    """features.json: what made the features; `keys` identify each view (see dermoscopy/features/recipe.py).
 
     `checksum` is over all other files of the folder and all else that is said here: DVC trusts its cache, and a file in
     there that was damaged comes back without a word.
@@ -67,6 +68,25 @@ def sealed(info: FeaturesInfo, folder: Path) -> FeaturesInfo:
     return info.model_copy(update={"checksum": digest.hexdigest()})
 
 
+def write_features(manifest: pd.DataFrame, chunks: list[ViewChunks], info: FeaturesInfo) -> None:
+    """Write data/features from complete chunks, a chunk in memory at a time.
+
+    Not through a memory map: where the disk is full, that kills the process without a word.
+    """
+    header = npy_header(info)
+    with replacing(FEATURES, size=4 * info.dim * info.images * info.views) as folder:
+        folder.mkdir()
+        for view, of_view in enumerate(chunks):
+            with view_file(folder, view).open("wb") as file:
+                file.write(header)
+                for numbers, features in of_view.read():
+                    for number, feature in zip(numbers.tolist(), features, strict=True):
+                        file.seek(len(header) + number * feature.nbytes)
+                        file.write(feature.data)
+        manifest[["image_id", "sha256"]].to_csv(folder / "index.csv", index=False)
+        (folder / "features.json").write_text(sealed(info, folder).model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
 class FeatureReader:
     """The features of a folder; rows are read when they are asked for.
 
@@ -81,7 +101,7 @@ class FeatureReader:
 
     def __init__(self, folder: Path = FEATURES) -> None:
         """Open a folder; a DataError says so if a file is missing, damaged or contradicts the others."""
-        mend = "run dvc repro features, or, where DVC sees no change, dvc repro --force --single-item features"
+        remedy = "run dvc repro features, or, where DVC sees no change, dvc repro --force --single-item features"
         try:
             self.info = FeaturesInfo.model_validate_json((folder / "features.json").read_text(encoding="utf-8"))
             self._files = [view_file(folder, view) for view in range(self.info.views)]
@@ -94,13 +114,13 @@ class FeatureReader:
             begins = {_first_bytes(file, len(header)) for file in self._files}
             sizes = {file.stat().st_size for file in self._files}
         except (OSError, ValueError) as error:
-            raise DataError(f"{folder} cannot be read ({error}): {mend}") from None
+            raise DataError(f"{folder} cannot be read ({error}): {remedy}") from None
         self._start = len(header)
         size = self._start + self.info.images * self.info.dim * np.dtype(np.float32).itemsize
         if not intact:
-            raise DataError(f"{folder} is damaged, its files do not have the checksum of features.json: {mend}")
+            raise DataError(f"{folder} is damaged, its files do not have the checksum of features.json: {remedy}")
         if begins != {header} or sizes != {size} or len(self.image_ids.unique()) != self.info.images:
-            raise DataError(f"the files of {folder} contradict each other: {mend}")
+            raise DataError(f"the files of {folder} contradict each other: {remedy}")
 
     def rows(self, image_ids: Iterable[str]) -> NDArray[np.intp]:
         """Return the row of each image; a DataError names the first that has none."""

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.common.params import Augmentation
+from dermoscopy.runtime.params import Augmentation
 
 
 @dataclass(frozen=True)

@@ -5,17 +5,21 @@ place adds a known part to a logit (Zhou et al., Learning deep features for disc
 Nothing is approximated: the mean of a map, and the bias, are the logit.
 """
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.common.backbones import BACKBONE, require_intact
-from stages.common.errors import BackboneError
-from stages.common.heads import HeadInfo, load_head
+from dermoscopy.features.backbones import require_intact
+from dermoscopy.model.head_info import HeadInfo
+from dermoscopy.runtime.errors import BackboneError
+from dermoscopy.runtime.keras_start import start_keras
+from dermoscopy.runtime.paths import BACKBONE
+
+if TYPE_CHECKING:
+    import keras
 
 
 @dataclass(frozen=True)
@@ -40,9 +44,11 @@ class LinearHead:
         return (maps - self.mean) @ self.weights
 
 
-def linear_head(keras: Any, head: Any) -> LinearHead:
-    """Return the layers of a head that `stages.common.heads.build_head` built as one linear map."""
-    normalization, _, dense = head.layers
+def linear_head(head: "keras.Model") -> LinearHead:
+    """Return a head that `build_head` built as one linear map."""
+    import keras
+
+    normalization, dense = head.get_layer("normalization"), head.get_layer("probabilities")
     mean, variance, kernel, bias = (
         keras.ops.convert_to_numpy(array).astype(np.float64)
         for array in (normalization.mean, normalization.variance, dense.kernel, dense.bias)
@@ -53,11 +59,11 @@ def linear_head(keras: Any, head: Any) -> LinearHead:
 
 def read_linear_head() -> tuple[LinearHead, HeadInfo]:
     """Return the trained head, read by Keras without TensorFlow; a DataError if there is none."""
-    os.environ["KERAS_BACKEND"] = "openvino"
-    import keras
+    start_keras(seed=0, backend="openvino")
+    from dermoscopy.model.head import load_head
 
-    head, info = load_head(keras)
-    return linear_head(keras, head), info
+    head, info = load_head()
+    return linear_head(head), info
 
 
 class LastMaps:
@@ -79,7 +85,7 @@ class LastMaps:
         settings = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": "f32"}
         self._model = core.compile_model(model, "CPU", settings)
 
-    def run(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def maps(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the last maps, (rows, columns, dim), of an image, (size, size, 3), RGB; their mean is its feature.
 
         Several threads may call it at a time, which is the fastest.

@@ -1,50 +1,36 @@
-"""Class probabilities of new images, from the trained head and the backbone.
+"""Class probabilities of new images, from the backbone and the trained head."""
 
-For research only: this is no medical device. Run from the top folder of the project, after dvc repro.
-"""
-
-import argparse
 import os
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stages.common.backbones import read_backbone_info
-from stages.common.engines import Engine, EngineName, choose_engine, load_engine
-from stages.common.errors import DataError, PipelineError, one_line, run
-from stages.common.heads import HeadInfo, load_head, predict_probabilities, require_same_backbone
-from stages.common.images import SUFFIXES, read_image, require_plain_name
-from stages.common.tables import write_table
-from stages.common.views import draw_warp, render_views
+from dermoscopy.data.images import SUFFIXES, read_image, require_plain_name
+from dermoscopy.features.backbones import read_backbone_info
+from dermoscopy.features.engines.choice import choose_engine, load_engine
+from dermoscopy.features.views import draw_warp, render_views
+from dermoscopy.model.head_info import require_same_backbone
+from dermoscopy.runtime.errors import DataError
+from dermoscopy.runtime.keras_start import start_keras
 
-# Images in memory at a time.
-BLOCK = 64
+IMAGES_AT_A_TIME = 64  # in memory, all views of each
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tools.predict", description=__doc__)
-    parser.add_argument("paths", nargs="+", type=Path, metavar="IMAGE_OR_FOLDER")
-    parser.add_argument("--tta", action="store_true", help="average over the views that the head was trained with")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the table to FILE instead of printing it")
-    arguments = parser.parse_args()
+class Predicted(NamedTuple):
+    """What became of some files.
 
-    files = find_images(arguments.paths)
-    tables = []
-    for table in classify(files, arguments.tta):
-        tables.append(table)
-        if arguments.csv is None:
-            print(table.to_string(index=False, header=len(tables) == 1, float_format="%.4f"), flush=True)
-    if tables and arguments.csv is not None:
-        write_table(pd.concat(tables), arguments.csv)
-    unread = len(files) - sum(map(len, tables))
-    if unread:
-        raise PipelineError(f"{unread} of {len(files)} images could not be read, see above")
+    Attributes:
+        table: `image, predicted, p_<class>...`, a row for each file that could be read.
+        unreadable: a line for each other file that says why.
+    """
+
+    table: pd.DataFrame
+    unreadable: list[str]
 
 
 def find_images(paths: list[Path]) -> list[Path]:
@@ -57,82 +43,71 @@ def find_images(paths: list[Path]) -> list[Path]:
             else [path]
         )
         if not found:
-            raise DataError(f"{path}: no image ({', '.join(sorted(SUFFIXES))}) is in this folder")
+            raise DataError(f"{path}: this folder holds no image ({', '.join(sorted(SUFFIXES))})")
         files += found
     return list(dict.fromkeys(files))
 
 
-def classify(files: list[Path], tta: bool) -> Iterator[pd.DataFrame]:
-    """Yield the predictions of `predict`, some images at a time; a line is printed for each that cannot be read.
+class Classifier:
+    """The backbone of models/backbone and the head of models/head.keras, loaded.
 
-    Raises:
-        PipelineError: there is no backbone or no head, or they do not belong together.
+    Attributes:
+        classes: in the order of the probabilities.
     """
-    backbone = read_backbone_info()
-    engine_name = choose_engine("auto")
-    with ThreadPoolExecutor(1) as pool:
-        loading = pool.submit(load_engine, engine_name)  # while Keras is imported
-        keras = start_keras_for(engine_name)
-        head, info = load_head(keras)
-        require_same_backbone(info, backbone)
-        engine = loading.result()
-    for start in range(0, len(files), BLOCK):
-        images = read_views(files[start : start + BLOCK], info, backbone.image_size, tta)
-        if images:
-            yield predict(engine, keras, head, info.classes, images)
 
+    def __init__(self) -> None:
+        """Load both; a PipelineError if one is missing or they do not belong together."""
+        backbone = read_backbone_info()
+        engine = choose_engine("auto")
+        with ThreadPoolExecutor(1) as pool:
+            loading = pool.submit(load_engine, engine)  # while Keras is imported
+            # the head needs no TensorFlow where the backbone needs none
+            start_keras(seed=0, backend="tensorflow" if engine == "tensorflow" else "openvino")
+            from dermoscopy.model.head import load_head
 
-def start_keras_for(engine: EngineName) -> Any:
-    """Return keras on the backend of an engine: the head then needs no TensorFlow where the backbone needs none."""
-    if engine == "tensorflow":
-        from stages.common.keras_runtime import start_keras
+            self._head, self._info = load_head()
+            require_same_backbone(self._info, backbone)
+            self._engine = loading.result()
+        self._size = backbone.image_size
+        self.classes = self._info.classes
 
-        return start_keras(seed=0)
-    os.environ["KERAS_BACKEND"] = "openvino"
-    import keras
+    def predict_files(self, files: list[Path], tta: bool) -> Iterator[Predicted]:
+        """Yield the predictions of files, IMAGES_AT_A_TIME.
 
-    return keras
+        Args:
+            files: of any names; folders are not looked into.
+            tta: average over the views that the head was trained with, instead of the image alone.
+        """
+        for start in range(0, len(files), IMAGES_AT_A_TIME):
+            yield self._predict_block(files[start : start + IMAGES_AT_A_TIME], tta)
 
+    def predict(self, images: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """Return class probabilities, (n, classes), the mean over the views, (views, size, size, 3), of each image."""
+        from dermoscopy.model.head import predict_probabilities
 
-def read_views(files: list[Path], info: HeadInfo, size: int, tta: bool) -> dict[Path, NDArray[np.uint8]]:
-    """Return the views, (views, size, size, 3), of each file that can be read; print a line for each that cannot."""
-    count = info.augmentation.views + 1 if tta else 1
+        views = (view for image in images for view in image)
+        features = self._engine.compute(views, sum(map(len, images)))
+        probabilities = predict_probabilities(self._head, features)
+        return probabilities.reshape(len(images), -1, len(self.classes)).mean(axis=1)
 
-    def prepare(file: Path) -> NDArray[np.uint8] | DataError:
-        try:
-            require_plain_name(file)
-            pixels = read_image(file)
-        except DataError as error:
-            return error
-        return render_views(pixels, [draw_warp(info.augmentation, file.stem, view) for view in range(count)], size)
+    def _predict_block(self, files: list[Path], tta: bool) -> Predicted:
+        count = self._info.augmentation.views + 1 if tta else 1
 
-    images = {}
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for file, views in zip(files, pool.map(prepare, files), strict=True):
-            if isinstance(views, DataError):
-                print(f"error: {one_line(str(views))}", file=sys.stderr)
-            else:
-                images[file] = views
-    return images
+        def prepare(file: Path) -> NDArray[np.uint8] | DataError:
+            try:
+                require_plain_name(file)
+                pixels = read_image(file)
+            except DataError as error:
+                return error
+            warps = [draw_warp(self._info.augmentation, file.stem, view) for view in range(count)]
+            return render_views(pixels, warps, self._size)
 
-
-def predict(
-    engine: Engine, keras: Any, head: Any, classes: list[str], images: dict[Path, NDArray[np.uint8]]
-) -> pd.DataFrame:
-    """Return `image, predicted, p_<class>...`, the mean over the views of each image."""
-
-    def views() -> Iterator[NDArray[np.uint8]]:
-        for image in images.values():
-            yield from image
-
-    features = engine.run(views(), sum(map(len, images.values())))
-    flat = predict_probabilities(keras, head, features)
-    probabilities = flat.reshape(len(images), -1, len(classes)).mean(axis=1)
-    table = pd.DataFrame(probabilities, columns=[f"p_{name}" for name in classes])
-    table.insert(0, "image", [str(file) for file in images])
-    table.insert(1, "predicted", np.array(classes)[probabilities.argmax(axis=1)])
-    return table
-
-
-if __name__ == "__main__":
-    run(main)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            prepared = list(zip(files, pool.map(prepare, files), strict=True))
+        images = {file: views for file, views in prepared if not isinstance(views, DataError)}
+        unreadable = [str(error) for _, error in prepared if isinstance(error, DataError)]
+        probabilities = self.predict(list(images.values())) if images else np.empty((0, len(self.classes)), np.float32)
+        table = pd.DataFrame(probabilities, columns=[f"p_{name}" for name in self.classes])
+        table.insert(0, "image", [str(file) for file in images])
+        table.insert(1, "predicted", np.array(self.classes)[probabilities.argmax(axis=1)])
+        return Predicted(table, unreadable)

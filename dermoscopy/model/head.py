@@ -1,36 +1,23 @@
-"""The trained head: what turns the feature of an image into class probabilities."""
+"""The head: what turns the features of an image into class probabilities.
+
+Imports Keras: call `start_keras` first.
+"""
 
 import json
 import zipfile
 from pathlib import Path
 from textwrap import shorten
-from typing import Any
 
+import keras
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
-from stages.common.backbones import BACKBONE, BackboneInfo
-from stages.common.errors import DataError
-from stages.common.params import Augmentation
-
-HEAD = Path("models/head.keras")
-HEAD_INFO = Path("models/head.json")
+from dermoscopy.model.head_info import HeadInfo
+from dermoscopy.runtime.errors import DataError
+from dermoscopy.runtime.paths import HEAD, HEAD_INFO
 
 
-class HeadInfo(BaseModel):
-    """models/head.json: the classes by output, and what made the features that the head was trained on."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    classes: list[str]
-    backbone: str
-    augmentation: Augmentation
-
-
-def build_head(
-    keras: Any, mean: NDArray[np.float64], variance: NDArray[np.float64], dropout: float, classes: int
-) -> Any:
+def build_head(mean: NDArray[np.float64], variance: NDArray[np.float64], dropout: float, classes: int) -> keras.Model:
     """Return a keras.Model from features (batch, dim) to probabilities (batch, classes).
 
     Normalization comes first because features differ in scale from backbone to backbone by orders of magnitude.
@@ -38,15 +25,17 @@ def build_head(
     return keras.Sequential(
         [
             keras.Input((len(mean),), name="features"),
-            keras.layers.Normalization(mean=mean.astype(np.float32), variance=variance.astype(np.float32)),
-            keras.layers.Dropout(dropout),
+            keras.layers.Normalization(
+                mean=mean.astype(np.float32), variance=variance.astype(np.float32), name="normalization"
+            ),
+            keras.layers.Dropout(dropout, name="dropout"),
             keras.layers.Dense(classes, activation="softmax", name="probabilities"),
         ],
         name="head",
     )
 
 
-def save_head(head: Any, path: Path) -> None:
+def save_head(head: keras.Model, path: Path) -> None:
     """Write the head as a Keras file, the same bytes for the same head.
 
     What Keras writes holds the time of day and, as "shared_object_id", addresses in memory that nothing needs.
@@ -63,7 +52,7 @@ def save_head(head: Any, path: Path) -> None:
             file.writestr(zipfile.ZipInfo(name), content)  # dated 1980
 
 
-def load_head(keras: Any, head: Path = HEAD, info: Path = HEAD_INFO) -> tuple[Any, HeadInfo]:
+def load_head(head: Path = HEAD, info: Path = HEAD_INFO) -> tuple[keras.Model, HeadInfo]:
     """Return the trained head, loaded in Keras' safe mode, and its description.
 
     Raises:
@@ -74,20 +63,14 @@ def load_head(keras: Any, head: Path = HEAD, info: Path = HEAD_INFO) -> tuple[An
             keras.models.load_model(head, compile=False, safe_mode=True),
             HeadInfo.model_validate_json(info.read_text(encoding="utf-8")),
         )
-    except Exception as error:  # Keras raises TypeError, KeyError, BadZipFile and more, as the fault will have it
+    except Exception as error:  # Keras raises TypeError, KeyError, BadZipFile and more
         reason = shorten(str(error), 200, placeholder=" ...")
         raise DataError(f"no trained head can be read from {head} and {info} ({reason}): run dvc repro train") from None
 
 
-def predict_probabilities(keras: Any, head: Any, features: NDArray[np.float32]) -> NDArray[np.float32]:
+def predict_probabilities(head: keras.Model, features: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return class probabilities, (n, classes), for features, (n, dim).
 
     The model is called, not `predict`ed: on the OpenVINO backend that is what computes in full float32.
     """
     return np.asarray(keras.ops.convert_to_numpy(head(features, training=False)))
-
-
-def require_same_backbone(head: HeadInfo, backbone: BackboneInfo) -> None:
-    """Raise a DataError if the head was trained on the features of another backbone."""
-    if head.backbone != backbone.fingerprint:
-        raise DataError(f"{HEAD} was trained on another backbone than {BACKBONE} holds: run dvc repro")

@@ -1,0 +1,1 @@
+"""The report: one HTML page and the model card, from templates."""

@@ -1,45 +1,42 @@
-"""Write report/index.html, one page with all results, and the model card."""
+"""What the report shows: everything that the templates are filled with, read from files of earlier stages."""
 
-import json
-import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
-import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
-from stages.common.backbones import read_backbone_info
-from stages.common.errors import DataError, run
-from stages.common.files import replacing
-from stages.common.params import load_params, require_unchanged
-from stages.common.tables import MANIFEST, PREDICTIONS, PREDICTIONS_TTA, SPLIT, read_table
-from stages.page.charts import Chart, precision_recall_chart, reliability_chart, roc_chart, training_chart
-from stages.page.diagnoses import long_name
-from stages.page.facts import IN_ALL, Estimate, count_parts, data_version, estimate, run_identity
-from stages.page.gallery import choose_examples, draw_examples
+from dermoscopy.data.tables import read_json, read_table
+from dermoscopy.features.backbones import read_backbone_info
+from dermoscopy.page.charts import Chart, precision_recall_chart, reliability_chart, roc_chart, training_chart
+from dermoscopy.page.facts import IN_ALL, Estimate, count_parts, data_version, run_identity
+from dermoscopy.page.gallery import choose_examples, draw_examples
+from dermoscopy.runtime.errors import DataError
+from dermoscopy.runtime.params import Params
+from dermoscopy.runtime.paths import (
+    CONFUSION_MATRIX,
+    MANIFEST,
+    PRECISION_RECALL,
+    RELIABILITY,
+    ROC,
+    SPLIT,
+    STATISTICS,
+    SUBGROUPS,
+    TRAINING_CURVES,
+)
+from dermoscopy.scoring.metrics import Metrics, read_metrics
+from dermoscopy.scoring.predictions import scored_table
 
-METRICS = Path("metrics/metrics.json")
-STATISTICS = Path("metrics/data.json")
-SUBGROUPS = Path("metrics/subgroups.csv")
-TRAINING = Path("metrics/training/plots/metrics")
-PLOTS = Path("plots")
-TEMPLATES = Path(__file__).parent / "page"
-PAGE = Path("report/index.html")
-MODEL_CARD = Path("report/MODEL_CARD.md")
 
-
-def main() -> None:
-    params = load_params()
+def read_contents(params: Params) -> dict[str, Any]:
+    """Return what the templates need, by name; a PipelineError if a file of an earlier stage is missing or damaged."""
     manifest, split = read_table(MANIFEST), read_table(SPLIT)
-    metrics, backbone = read_json(METRICS), read_backbone_info()
+    metrics, backbone = read_metrics(), read_backbone_info()
     part = list(metrics)[-1]
-    predictions = read_table(PREDICTIONS_TTA if params.evaluate.tta else PREDICTIONS)
-    examples = choose_examples(predictions[predictions["part"] == part], params.report.gallery)
+    predictions = read_table(scored_table(params.evaluate.tta))
+    chosen = choose_examples(predictions[predictions["part"] == part], params.report.gallery)
     counts = count_parts(manifest, split)
     version = data_version(manifest)
-    content = {
+    return {
         "params": params.model_dump(),
         "backbone": backbone,
         "weights": Path(params.backbone.weights).name,
@@ -60,26 +57,8 @@ def main() -> None:
         **describe_classes(metrics[part]),
         **describe_training(),
         **describe_curves(metrics[part]),
+        "examples": draw_examples(chosen, manifest),
     }
-    pages = {
-        PAGE: render("index.html.jinja", **content, examples=draw_examples(examples, manifest)),
-        MODEL_CARD: render("model_card.md.jinja", **content),
-    }
-    for path, text in pages.items():
-        with replacing(path) as partial:
-            partial.write_text(text, encoding="utf-8")
-    require_unchanged(*(section for _, section in params))
-    print(f"report: {PAGE} ({PAGE.stat().st_size / 1e6:.1f} MB, {len(examples)} images), {MODEL_CARD}")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Return the content of a JSON file that an earlier stage wrote; a DataError if there is none."""
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing: run dvc repro, which makes it") from None
-    except ValueError as error:
-        raise DataError(f"{path} cannot be read: {error}") from None
 
 
 def read_numbers(path: Path) -> pd.DataFrame:
@@ -100,15 +79,15 @@ def read_subgroups(part: str) -> list[dict[str, Any]]:
     return [row | {"estimate": row_estimate(row)} for row in rows]
 
 
-def describe_classes(shown: dict[str, Any]) -> dict[str, Any]:
+def describe_classes(shown: Metrics) -> dict[str, Any]:
     """Return the classes, those that occur, the commonest one and its share of the images of a part."""
-    support = {name: values["support"] for name, values in shown["per_class"].items()}
+    support = {name: values.support for name, values in shown.per_class.items()}
     commonest = max(support, key=lambda name: support[name])
     return {
         "classes": list(support),
         "present": sum(count > 0 for count in support.values()),
         "commonest": commonest,
-        "majority": support[commonest] / shown["support"],
+        "majority": support[commonest] / shown.support,
     }
 
 
@@ -117,7 +96,7 @@ def describe_training() -> dict[str, Any]:
     curves = {}
     for part in ("train", "eval"):
         for name in ("loss", "accuracy"):
-            path = TRAINING / part / f"{name}.tsv"
+            path = TRAINING_CURVES / part / f"{name}.tsv"
             try:
                 curves[part, name] = pd.read_csv(path, sep="\t").assign(step=lambda table: table["step"] + 1)
             except (OSError, ValueError, KeyError) as error:
@@ -141,57 +120,24 @@ class ClassCurves(NamedTuple):
     precision_recall: Chart
 
 
-def describe_curves(shown: dict[str, Any]) -> dict[str, Any]:
+def describe_curves(shown: Metrics) -> dict[str, Any]:
     """Return confusion matrix, curves and reliability of a part from plots/."""
-    classes = list(shown["per_class"])
-    labels = read_table(PLOTS / "confusion_matrix.csv")
+    classes = list(shown.per_class)
+    labels = read_table(CONFUSION_MATRIX)
     confusion = pd.crosstab(labels["label"], labels["predicted"])
-    roc = dict(iter(read_numbers(PLOTS / "roc.csv").groupby("label")))
-    precision_recall = dict(iter(read_numbers(PLOTS / "precision_recall.csv").groupby("label")))
-    reliability = read_numbers(PLOTS / "reliability.csv")
+    roc = dict(iter(read_numbers(ROC).groupby("label")))
+    precision_recall = dict(iter(read_numbers(PRECISION_RECALL).groupby("label")))
+    reliability = read_numbers(RELIABILITY)
     return {
         "confusion": confusion.reindex(index=classes, columns=classes, fill_value=0),
         "curves": {
             label: ClassCurves(
                 roc_chart(roc[label]) if label in roc else None,
-                precision_recall_chart(curve, shown["per_class"][label]["support"] / shown["support"]),
+                precision_recall_chart(curve, shown.per_class[label].support / shown.support),
             )
             for label, curve in precision_recall.items()
         },
         "reliability_chart": reliability_chart(reliability),
         "reliability": reliability.to_dict("records"),
-        "temperature": shown.get("temperature"),
+        "temperature": shown.temperature,
     }
-
-
-def as_yaml(value: Any) -> str:
-    """Return a value, or all params, as params.yaml would say it."""
-    flow = not isinstance(value, dict)
-    text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=10_000, default_flow_style=flow)
-    return text.removesuffix("...\n").strip()
-
-
-def escape_markdown(value: Any) -> Any:
-    """Return text that Markdown shows as it is; what a template itself made stays."""
-    return re.sub(r"([\\`*\[\]|#])", r"\\\1", value) if type(value) is str else value
-
-
-def render(template: str, **content: Any) -> str:
-    """Return a template of stages/page filled in; names of classes and files are escaped, for they are untrusted."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        finalize=escape_markdown if template.endswith(".md.jinja") else None,
-    )
-    style = Markup((TEMPLATES / "style.css").read_text(encoding="utf-8"))  # noqa: S704 - our own file
-    return environment.get_template(template).render(
-        **content, style=style, estimate=estimate, long_name=long_name, as_yaml=as_yaml
-    )
-
-
-if __name__ == "__main__":
-    run(main)

@@ -1,4 +1,4 @@
-"""What a page says about data and results beside the metrics: counts, estimates with their intervals, identities."""
+"""Facts of the page about data and results beside the metrics: counts, estimates with their intervals, identities."""
 
 import hashlib
 import json
@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from stages.common.tables import PARTS
+from dermoscopy.data.tables import PARTS
+from dermoscopy.scoring.metrics import ClassMetrics, Metrics, Screening
 
 # no class has a space in its name
 IN_ALL = "in all"
@@ -23,15 +24,15 @@ class Estimate:
     reason: str
 
 
-def estimate(values: dict[str, Any], name: str) -> Estimate:
-    """Return a metric and its interval from one part, or one class, of metrics.json."""
-    value = values.get(name)
-    low, high = values.get(f"{name}_ci") or (None, None)
+def estimate(values: Metrics | ClassMetrics | Screening | None, name: str) -> Estimate:
+    """Return a metric and its interval from what is known of a part or a class."""
+    value = getattr(values, name, None)
+    low, high = getattr(values, f"{name}_ci", None) or (None, None)
     reason = ""
-    if name not in values:
+    if values is None or name not in values.model_fields_set:
         reason = "not computed"
     elif value is None:
-        reason = "too few images" if values.get("support", 2) < 2 else "undefined here"
+        reason = "too few images" if getattr(values, "support", 2) < 2 else "undefined here"
     return Estimate(value, low, high, reason)
 
 
@@ -58,9 +59,10 @@ def data_version(manifest: pd.DataFrame) -> str:
     return digest.hexdigest()
 
 
-def run_identity(version: str, backbone: str, params: dict[str, Any], metrics: dict[str, Any]) -> str:
+def run_identity(version: str, backbone: str, params: dict[str, Any], metrics: dict[str, Metrics]) -> str:
     """Return a SHA-256 (hexadecimal) over what went into a run and what came out, the same for the same run.
 
     It is found again in the history of Git, where the model card holds it; the commit itself is not known to a stage.
     """
-    return hashlib.sha256(json.dumps([version, backbone, params, metrics], sort_keys=True).encode()).hexdigest()
+    numbers = {part: values.model_dump(mode="json", exclude_unset=True) for part, values in metrics.items()}
+    return hashlib.sha256(json.dumps([version, backbone, params, numbers], sort_keys=True).encode()).hexdigest()

@@ -14,11 +14,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from stages.common.backbones import read_backbone_info
-from stages.common.heads import require_same_backbone
-from stages.common.images import read_image
-from stages.common.views import Warp, render_views
-from stages.page.activation_maps import LastMaps, read_linear_head
+from dermoscopy.data.images import read_image
+from dermoscopy.features.backbones import read_backbone_info
+from dermoscopy.features.views import Warp, render_views
+from dermoscopy.model.activation_maps import LastMaps, read_linear_head
+from dermoscopy.model.head_info import require_same_backbone
 
 SIDE = 176  # pixels of a picture: some 5 kB as WebP
 
@@ -75,7 +75,7 @@ def draw_examples(chosen: pd.DataFrame, manifest: pd.DataFrame) -> list[Example]
 
     def look(row: dict[Hashable, Any]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         pixels = render_views(read_image(Path(row["path"]), row["sha256"]), [Warp()], backbone.image_size)[0]
-        return pixels, last_maps.run(pixels)
+        return pixels, last_maps.maps(pixels)
 
     def draw(row: dict[Hashable, Any], seen: tuple[NDArray[np.uint8], NDArray[np.float32]]) -> Example:
         pixels, maps = seen[0], head.activation_maps(seen[1])

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from stages.common.errors import DataError, DiskError, ParamsError, megabytes
+from dermoscopy.runtime.errors import DataError, DiskError, ParamsError, megabytes
 
 MAKE_ROOM = "make room on that disk and run again"
 
@@ -28,7 +28,7 @@ def replacing(path: Path, size: int = 0) -> Iterator[Path]:
         DiskError: there is not enough room.
     """
     if path.name == "":
-        raise DataError(f"{path} is no name for a file")
+        raise DataError(f"{path} is not the name of a file")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".partial.{path.name}")  # the suffix stays: libraries choose formats by it
     _remove(partial)
@@ -89,4 +89,4 @@ def user_path(path: str) -> Path:
     try:
         return (root / Path(path).expanduser()).resolve()
     except RuntimeError as error:  # the home of a user that does not exist
-        raise ParamsError(f"{path} is no path: {error}") from None
+        raise ParamsError(f"{path} is not a path: {error}") from None

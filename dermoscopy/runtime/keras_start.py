@@ -1,4 +1,7 @@
-"""Start Keras on TensorFlow: quietly, and so that the same seed gives the same bytes."""
+"""The one place where Keras starts: on our backend, with our settings, quietly, whatever the user has configured.
+
+Modules that import Keras at their top say so, and are imported after `start_keras`.
+"""
 
 import gc
 import os
@@ -6,25 +9,51 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import ModuleType
+from typing import Literal
 
-_one_at_a_time = threading.Lock()  # standard error is the whole process's
+from dermoscopy.runtime.errors import PipelineError
+
+# What a user's environment may say to Keras or TensorFlow, and what would change results or end in a traceback.
+_OVERRIDDEN = ("TF_USE_LEGACY_KERAS", "KERAS_NNX_ENABLED", "KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH")
+
+_one_at_a_time = threading.Lock()  # standard error belongs to the whole process
 
 
-def start_keras(seed: int) -> ModuleType:
-    """Import TensorFlow and return keras, with every generator seeded and deterministic operations only.
+def start_keras(seed: int, backend: Literal["tensorflow", "openvino"] = "tensorflow") -> None:
+    """Import Keras on a backend, with every generator seeded and, on TensorFlow, deterministic operations only.
 
-    The import takes seconds, and a GPU's memory: call it only where the work needs TensorFlow.
+    `import keras` is ordinary from then on. Nothing of ~/.keras/keras.json and of Keras' environment variables matters.
+    The import of TensorFlow takes seconds, and a GPU's memory: call it only where the work needs TensorFlow.
+
+    Args:
+        seed: of Keras', NumPy's and Python's global generators.
+        backend: what computes. OpenVINO can only infer, and takes a second to import; where Keras runs on TensorFlow
+            already, that serves.
+
+    Raises:
+        PipelineError: Keras runs on OpenVINO already and TensorFlow is needed, or it refuses keras.json.
     """
-    os.environ["KERAS_BACKEND"] = "tensorflow"
+    os.environ["KERAS_BACKEND"] = backend  # read once, when Keras is imported
+    for name in _OVERRIDDEN:
+        os.environ.pop(name, None)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # an error that matters comes as an exception
     with _one_at_a_time, _silent_stderr(), _without_collection():
-        import keras
+        try:
+            import keras
+        except ValueError as error:
+            raise PipelineError(f"Keras refuses its keras.json ({error}): fix or delete that file") from None
+    if keras.config.backend() not in (backend, "tensorflow"):
+        raise PipelineError(f"Keras runs on {keras.config.backend()} in this process, and {backend} is needed")
+    keras.config.set_floatx("float32")
+    keras.config.set_dtype_policy("float32")
+    keras.config.set_epsilon(1e-7)
+    keras.config.set_image_data_format("channels_last")
+    if keras.config.backend() == "tensorflow":
         import tensorflow as tf
-    keras.utils.set_random_seed(seed)
-    tf.config.experimental.enable_op_determinism()
-    tf.config.experimental.enable_tensor_float_32_execution(False)  # on GPUs it costs three digits
-    return keras
+
+        keras.utils.set_random_seed(seed)
+        tf.config.experimental.enable_op_determinism()
+        tf.config.experimental.enable_tensor_float_32_execution(False)  # on GPUs it costs three digits
 
 
 @contextmanager

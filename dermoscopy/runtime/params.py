@@ -1,27 +1,17 @@
 """The one schema of params.yaml, and the only reader of it."""
 
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml.error import MarkedYAMLError
 
-from stages.common.errors import ParamsError
-
-PARAMS_FILE = Path("params.yaml")
-
+from dermoscopy.runtime.errors import ParamsError
+from dermoscopy.runtime.paths import PARAMS
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
-Seconds = Annotated[float, Field(ge=0, le=3600)]
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads 1e-3 as the number it is in YAML 1.2, and so to DVC; PyYAML's YAML 1.1 would see text."""
-
-
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE][-+]?\d+$"), list("-+0123456789"))
 
 
 class Section(BaseModel):
@@ -29,19 +19,9 @@ class Section(BaseModel):
 
 
 class Data(Section):
-    """Where the images and their labels come from.
-
-    Of a download that fails for a passing reason: `retries`, how often at most it is tried again; `retry_wait`, before
-    the first retry, doubled each time; `longest_wait`, the upper limit of a wait, also of one that the server asks
-    for; `silence`, without a byte before a connection is given up.
-    """
+    """Where the images and their labels come from."""
 
     source: Literal["kaggle", "directory", "sample"]
-    keep_archive: bool
-    retries: Annotated[int, Field(ge=0, le=100)]
-    retry_wait: Seconds
-    longest_wait: Seconds
-    silence: Annotated[float, Field(ge=1, le=3600)]
     directory: Annotated[str, Field(min_length=1)] | None
     labels: Annotated[str, Field(min_length=1)] | None
     sample_images: Annotated[int, Field(ge=100, le=100_000)]
@@ -67,8 +47,8 @@ class Split(Section):
     def _training_images_remain(self) -> "Split":
         if self.validation + self.test >= 1:
             raise ValueError(
-                f"split.validation = {self.validation} and split.test = {self.test} leave no training images: allowed "
-                "is a sum below 1"
+                f"split.validation = {self.validation} and split.test = {self.test} leave no training images: their "
+                "sum must be below 1"
             )
         return self
 
@@ -137,74 +117,38 @@ class Params(Section):
     report: Report
 
 
-def load_params(path: Path = PARAMS_FILE) -> Params:
-    """Return the validated params.
+def load_params(path: Path = PARAMS) -> Params:
+    """Return the validated params, read as DVC reads them: YAML 1.2, by the same library.
 
     Raises:
-        ParamsError: the file is missing or no YAML, or a key is unknown, missing, of the wrong type or out of
-            range; the message names each such key, its value and what is allowed.
+        ParamsError: the file is missing or is not YAML, or a key is unknown, missing, of the wrong type or out of
+            range; the message names each such key, its value and what it must be.
     """
     try:
-        content = _Loader(path.read_text(encoding="utf-8")).get_single_data()
+        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ParamsError(f"{path} is not in {Path.cwd()}: run from the top folder of the project") from None
-    except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: no UTF-8, or a date such as 2026-02-30
+    except MarkedYAMLError as error:
+        place = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ParamsError(f"{path}{place} cannot be read as YAML: {error.problem}") from None
+    except (OSError, ValueError, YAMLError) as error:  # ValueError: not UTF-8, or a date such as 2026-02-30
         raise ParamsError(f"{path} cannot be read as YAML: {error}") from None
     try:
         return Params.model_validate(content if content is not None else {})
     except ValidationError as error:
-        raise ParamsError(f"{path}: " + "; ".join(_describe(e) for e in error.errors(include_url=False))) from None
-
-
-def require_unchanged(*sections: Section) -> None:
-    """Raise a ParamsError if params.yaml no longer says what `sections` say: call it at the end of a stage.
-
-    DVC records the values that stand in the file when a stage ends, and would take outputs of the old ones for
-    outputs of the new ones.
-    """
-    now = load_params()
-    for section in sections:
-        name = type(section).__name__.lower()
-        for key, value in section:
-            if getattr(getattr(now, name), key) != value:
-                raise ParamsError(f"{PARAMS_FILE}: {name}.{key} was changed while the stage ran: run dvc repro again")
+        raise ParamsError(f"{path}: " + "; ".join(map(_describe, error.errors(include_url=False)))) from None
 
 
 def _describe(error: Any) -> str:
-    """One clause for one pydantic error: key, value, what is allowed."""
-    loc = [str(part) for part in error["loc"]]
-    key = ".".join(loc[:2])
-    if error["type"] == "missing":
-        return f"{key} is missing: allowed is {_allowed(loc)}"
-    if error["type"] in ("extra_forbidden", "invalid_key"):
-        section = loc[0] if len(loc) > 1 else None
-        return f"{key} = {error['input']!r} is not a known key: allowed here are {', '.join(_keys(section))}"
-    if error["type"] == "value_error" and len(loc) < 2:
-        return str(error["ctx"]["error"])
-    return f"{key} = {error['input']!r} is refused: allowed is {_allowed(loc)}"
-
-
-def _keys(section: str | None) -> list[str]:
-    schema = Params.model_json_schema()
-    return list((schema if section is None else schema["$defs"][section.capitalize()])["properties"])
-
-
-def _allowed(loc: list[str]) -> str:
-    """Say in words what the schema allows at a key, from its JSON schema."""
-    if len(loc) < 2:
-        return "a mapping with the keys " + ", ".join(_keys(loc[0] if loc else None))
-    field = Params.model_json_schema()["$defs"][loc[0].capitalize()]["properties"][loc[1]]
-    if "enum" in field:
-        return " | ".join(field["enum"])
-    types = {
-        "integer": "a whole number",
-        "number": "a number",
-        "boolean": "true or false",
-        "string": "text",
-        "array": "a list of texts",
-    }
-    if "anyOf" in field:
-        return " or ".join(types.get(option["type"], option["type"]) for option in field["anyOf"])
-    bounds = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
-    limits = [f"{sign} {field[name]}" for name, sign in bounds.items() if name in field]
-    return " ".join([types[field["type"]], " and ".join(limits)]).strip()
+    """Return one clause for one pydantic error: the key, its value, and pydantic's own words."""
+    key = ".".join(map(str, error["loc"]))
+    match error["type"]:
+        case "missing":
+            return f"{key} is missing"
+        case "extra_forbidden" | "invalid_key":
+            schema: Any = Params.model_fields[error["loc"][0]].annotation if len(error["loc"]) > 1 else Params
+            return f"{key} is not a known key: the keys here are {', '.join(schema.model_fields)}"
+        case "value_error":
+            return str(error["ctx"]["error"])
+    message = error["msg"][0].lower() + error["msg"][1:]
+    return f"{key} = {error['input']!r}: {message}" if key else message

@@ -21,7 +21,7 @@ Statistic = Callable[[Floats], dict[str, Floats]]
 
 
 def bootstrap(statistic: Statistic, lesions: "pd.Series[str]", seed: int, draws: int = DRAWS) -> dict[str, Floats]:
-    """Return what `statistic` says of many samples of the lesions, drawn with replacement.
+    """Return the values of `statistic` for many samples of the lesions, drawn with replacement.
 
     Args:
         statistic: takes weights, (n, images): how often each image is in each of n samples; returns arrays whose first
@@ -45,16 +45,17 @@ def bootstrap(statistic: Statistic, lesions: "pd.Series[str]", seed: int, draws:
     return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
 
-def interval(draws: Floats) -> list[float] | None:
-    """Return the 95 % percentile interval, [low, high], of the draws that are no NaN; None if there is none."""
+def interval(draws: Floats) -> tuple[float, float] | None:
+    """Return the 95 % percentile interval, low and high, of the draws that are not NaN; None if there are none."""
     defined = draws[~np.isnan(draws)]
     if not len(defined):
         return None
-    return [float(limit) for limit in np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])]
+    low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
 
 
 def p_value(draws: Floats) -> float:
-    """Return the two-sided p-value of a difference, from its draws that are no NaN: how far 0 is out in their tails.
+    """Return the two-sided p-value of a difference, from its draws that are not NaN: how far 0 is out in their tails.
 
     It is the significance level at which the percentile interval begins to include 0. One is added to both counts, so
     that it is never 0 (Davison and Hinkley 1997, Bootstrap Methods and their Application, section 4.2).

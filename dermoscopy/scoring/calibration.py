@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-from stages.common.tables import class_names, probabilities_of
+from dermoscopy.scoring.predictions import class_names, probabilities_of
 
 BINS = 10
 TEMPERATURES = (0.05, 20.0)

@@ -3,7 +3,7 @@
 The archive is not trusted. A member is wanted if its file name is that of an image or of the label table; of its path
 nothing else is used, and a member with any other name is ignored: other cases, other bytes, folders, pixel tables. A
 wanted member that is a link or a device, that is out of all proportion, or of which there are two that differ, makes
-the archive another one than expected.
+the archive a different one than expected.
 """
 
 import io
@@ -17,10 +17,11 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 from tqdm import tqdm
 
-from stages.common.errors import SourceError
+from dermoscopy.runtime.errors import SourceError
 
 METADATA = "HAM10000_metadata.csv"
-IMAGES, CLASSES = 10_015, 7  # Tschandl, Rosendahl, Kittler 2018, doi:10.1038/sdata.2018.161
+# Tschandl, Rosendahl, Kittler 2018, doi:10.1038/sdata.2018.161; the ids have no gap
+IMAGES, CLASSES, FIRST_ID = 10_015, 7, 24_306
 
 LARGEST_LIST_BYTES = 10_000_000  # the list of members, which zipfile holds in memory; the dataset's has about 2 MB
 LARGEST_IMAGE_BYTES = 10_000_000  # a photograph of the dataset has about 300 kB
@@ -53,6 +54,16 @@ def extract(archive: Path, destination: Path) -> None:
         raise SourceError(f"{archive} is damaged ({error}) and has been deleted: run again to fetch it anew") from None
 
 
+def is_whole(folder: Path) -> bool:
+    """Return whether `extract` has filled this folder, and all images and the label table are still there."""
+    try:
+        labelled = set(pd.read_csv(folder / "labels.csv", usecols=["image_id"], dtype=str)["image_id"])
+        images = {path.stem for path in (folder / "images").glob("*.jpg") if path.stat().st_size}
+    except (OSError, ValueError):
+        return False
+    return images == labelled == {f"ISIC_{number:07d}" for number in range(FIRST_ID, FIRST_ID + IMAGES)}
+
+
 class _Reader(io.BufferedReader):
     """Refuses what zipfile would read at once, whatever its size: the list of members."""
 
@@ -73,7 +84,7 @@ def _choose(bundle: zipfile.ZipFile, archive: Path) -> dict[str, zipfile.ZipInfo
         if not 0 <= member.header_offset < bundle.start_dir or member.compress_type > zipfile.ZIP_DEFLATED:
             raise zipfile.BadZipFile(f"no data for {name}")
         if member.is_dir() or stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG):
-            raise _refusal(archive, f"{name} is no file but a folder, a link or a device")
+            raise _refusal(archive, f"{name} is not a file but a folder, a link or a device")
         if member.file_size > (LARGEST_TABLE_BYTES if name == METADATA else LARGEST_IMAGE_BYTES):
             raise _refusal(archive, f"{name} has {member.file_size / 1e6:.0f} MB")
         if member.file_size > LARGEST_RATIO * member.compress_size:
@@ -96,15 +107,15 @@ def _check(bundle: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], archive
             raise ValueError("its first line does not end")
         table = pd.read_csv(io.BytesIO(content), usecols=["image_id", "dx"], dtype=str)
     except (KeyError, ValueError) as error:
-        raise _refusal(archive, f"{METADATA} is missing or no such table ({error})") from None
+        raise _refusal(archive, f"{METADATA} is missing or not such a table ({error})") from None
     images = {PurePosixPath(name).stem for name in members if name != METADATA}
     labelled, classes = set(table["image_id"]), table["dx"].nunique(dropna=False)
     if images != labelled or (len(table), len(images), classes) != (IMAGES, IMAGES, CLASSES):
         odd = ", ".join(sorted(map(str, images ^ labelled))[:3]) or "none"
         raise _refusal(
             archive,
-            f"expected are {IMAGES} labelled images of {CLASSES} classes, found {len(images)} images and {len(table)} "
-            f"labels of {classes} classes, {len(labelled - images)} labels without image, "
+            f"{IMAGES} labelled images of {CLASSES} classes are expected, and it has {len(images)} images and "
+            f"{len(table)} labels of {classes} classes, {len(labelled - images)} labels without image, "
             f"{len(images - labelled)} images without label (such as: {odd})",
         )
 

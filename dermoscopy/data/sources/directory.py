@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages.common.errors import DataError, SourceError
-from stages.common.files import user_path
-from stages.common.images import SUFFIXES, require_plain_name
-from stages.common.labels import read_labels
-from stages.common.params import Data
+from dermoscopy.data.images import SUFFIXES, require_plain_name
+from dermoscopy.data.label_tables import read_labels
+from dermoscopy.runtime.errors import DataError, SourceError
+from dermoscopy.runtime.files import user_path
+from dermoscopy.runtime.params import Data
 
 
 def fetch(data: Data, destination: Path, work: Path) -> None:
@@ -18,18 +18,18 @@ def fetch(data: Data, destination: Path, work: Path) -> None:
 
     Raises:
         SourceError: the folder or the label table is missing or not unique, or the folder holds no image.
-        DataError: the name of an image is no plain UTF-8 text.
+        DataError: the name of an image is not plain UTF-8 text.
     """
     del work
     folder = user_path(data.directory or "")
     if not folder.is_dir():
-        raise SourceError(f"data.directory is {folder}, and that is no folder: set it to the folder of images")
+        raise SourceError(f"data.directory is {folder}, which is not a folder: set it to the folder of images")
     table = user_path(data.labels) if data.labels else _find_labels(folder)
     if not table.is_file():
-        raise SourceError(f"data.labels is {table}, and that is no file: set it to the label table")
+        raise SourceError(f"data.labels is {table}, which is not a file: set it to the label table")
     images = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not path.is_dir())
     if not images:
-        raise SourceError(f"no image ({', '.join(sorted(SUFFIXES))}) is in data.directory {folder}")
+        raise SourceError(f"data.directory {folder} holds no image ({', '.join(sorted(SUFFIXES))})")
     for path in images:
         require_plain_name(path)
     # of what a link leads to; where that is nothing, the manifest stage says so

@@ -13,9 +13,9 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from stages.common.errors import SourceError
-from stages.common.params import Data
-from stages.sources.archive import extract
+from dermoscopy.data.sources.archive import extract
+from dermoscopy.runtime.errors import SourceError
+from dermoscopy.runtime.params import Data
 
 DATASET = "kmader/skin-cancer-mnist-ham10000"
 PAGE = f"https://www.kaggle.com/datasets/{DATASET}"
@@ -25,6 +25,12 @@ MARKER = f"{ARCHIVE}.kaggle-partial"  # the client keeps it beside an archive it
 # The client shows 5.20 GiB (5.58 GB) to download; half of it is the second copy of the images, not extracted.
 ARCHIVE_BYTES = 5_600_000_000
 EXTRACTED_BYTES = 2_900_000_000
+
+# A download that fails for a passing reason is tried again after pauses that double.
+RETRIES = 5
+FIRST_PAUSE = 4.0  # seconds
+LONGEST_PAUSE = 300.0  # seconds, also of one that Kaggle asks for
+SILENCE = 120.0  # seconds without a byte before a connection is given up
 
 OTHER_SOURCES = "or use data.source=directory with data.directory, or data.source=sample"
 KEEPS = "what has been downloaded is kept"
@@ -45,8 +51,9 @@ def fetch(data: Data, destination: Path, work: Path) -> None:
 
     Raises:
         SourceError: no room, credentials or connection; Kaggle refuses; the archive is damaged (it is then deleted)
-            or is anything else than the 10,015 labelled images of 7 classes.
+            or is not the 10,015 labelled images of 7 classes.
     """
+    del data  # Kaggle's client knows where from, and whose credentials
     archive = work / ARCHIVE
     try:
         work.mkdir(parents=True, exist_ok=True)
@@ -54,14 +61,14 @@ def fetch(data: Data, destination: Path, work: Path) -> None:
         if free < needed:
             raise SourceError(lack)
         if (work / MARKER).exists() or not zipfile.is_zipfile(archive):
-            _download(archive, data)
+            _download(archive)
         extract(archive, destination)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT) and work.is_dir():
             shutil.rmtree(destination)  # so that the room is counted as the next run will find it
             raise SourceError(f"{error.strerror}: {_room(archive)[2]}") from None
         problem = f"cannot read or write {error.filename or work}: {error.strerror}"
-        raise SourceError(f"{problem}; mend this and run again, {KEEPS}") from None
+        raise SourceError(f"{problem}; fix this and run again, {KEEPS}") from None
 
 
 def _room(archive: Path) -> tuple[int, int, str]:
@@ -76,11 +83,11 @@ def _room(archive: Path) -> tuple[int, int, str]:
     return needed, free, words
 
 
-def _download(archive: Path, data: Data) -> None:
+def _download(archive: Path) -> None:
     """Fetch the archive, or the rest of it, in as many attempts as allowed; no message holds an address or a secret."""
     for name in ("VERBOSE", "VERBOSE_OUTPUT"):
         os.environ.pop(name, None)  # with these the client logs secrets and reads the whole archive into memory
-    _watch_answers(data.silence)
+    _watch_answers(SILENCE)
     import requests
 
     lost = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
@@ -90,19 +97,19 @@ def _download(archive: Path, data: Data) -> None:
             return
         except requests.HTTPError as error:
             status = getattr(error.response, "status_code", 0)
-            if status == 416:  # what is there is no part of what Kaggle has
+            if status == 416:  # what is there is not a part of what Kaggle has
                 raise _discard(archive) from None
             brief, full, transient = f"Kaggle answered {status}", _explain(status), status in TRANSIENT
             asked = _wait_asked_for(error.response) if transient else 0.0
         except lost as error:
-            brief = f"the connection to Kaggle failed ({_cause(error, data.silence)})"
+            brief = f"the connection to Kaggle failed ({_cause(error, SILENCE)})"
             full, transient, asked = f"{brief}: check the network, then run again, {KEEPS}", True, 0.0
         except requests.RequestException as error:
             raise _nonsense(error) from None
-        if not transient or retry > data.retries:
+        if not transient or retry > RETRIES:
             raise SourceError(full + (f" (attempts: {retry})" if retry > 1 else ""))
-        wait = min(max(data.retry_wait * 2 ** (retry - 1), asked), data.longest_wait)
-        print(f"download: {brief}; trying again in {round(wait, 2):g} s ({retry} of {data.retries})", file=sys.stderr)
+        wait = min(max(FIRST_PAUSE * 2 ** (retry - 1), asked), LONGEST_PAUSE)
+        print(f"download: {brief}; trying again in {round(wait, 2):g} s ({retry} of {RETRIES})", file=sys.stderr)
         time.sleep(wait)
 
 
@@ -126,7 +133,7 @@ def _attempt(archive: Path) -> None:
 
 def _discard(archive: Path) -> SourceError:
     archive.unlink(missing_ok=True)
-    return SourceError("Kaggle sent something else than the archive; it has been deleted: run again")
+    return SourceError("what Kaggle sent is not the archive; it has been deleted: run again")
 
 
 def _nonsense(error: Exception) -> SourceError:

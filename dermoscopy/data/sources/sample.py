@@ -11,9 +11,9 @@ import pandas as pd
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from stages.common.params import Data
-from stages.common.progress import progress
-from stages.sources.lesions import PAINTERS, draw_lesion
+from dermoscopy.data.sources.lesions import PAINTERS, draw_lesion
+from dermoscopy.runtime.params import Data
+from dermoscopy.runtime.progress import progress
 
 JPEG_QUALITY = 90
 MIN_LESIONS = 8  # of each diagnosis: the least that a stratified 70/15/15 split by lesion can share out

@@ -1,0 +1,4 @@
+"""What the stages, the tools and the benchmarks are made of: a folder a subject.
+
+`runtime`, `data`, `features`, `model`, `scoring`, `page`, in this order: a folder imports from those before it only.
+"""

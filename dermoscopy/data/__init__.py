@@ -1,0 +1,1 @@
+"""From raw data to a checked, split manifest: sources, label tables, images, manifest, split."""

@@ -1,0 +1,1 @@
+"""From images to features: backbones, views, engines, and where features are kept."""

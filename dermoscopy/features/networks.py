@@ -1,0 +1,173 @@
+"""The networks of keras.applications as backbones: one model of preprocessing, network and global average pooling.
+
+Imports Keras: call `start_keras` first.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from textwrap import shorten
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from dermoscopy.features.backbones import BackboneInfo, hash_files, require_intact
+from dermoscopy.runtime.errors import BackboneError
+from dermoscopy.runtime.params import Backbone
+from dermoscopy.runtime.paths import BACKBONE
+
+
+def available_backbones() -> list[str]:
+    """Return the names of the image backbones of keras.applications."""
+    return sorted(name for name in dir(keras.applications) if callable(getattr(keras.applications, name)))
+
+
+def build_backbone(name: str, weights: str | None, image_size: int) -> keras.Model:
+    """Return a frozen keras.Model: RGB images (batch, image_size, image_size, 3), 0 to 255, to features (batch, dim).
+
+    Args:
+        name: a function of keras.applications.
+        weights: None draws them at random; else what that function takes: "imagenet", or the path of a file for the
+            network without its top.
+        image_size: pixels on both sides.
+
+    Raises:
+        BackboneError: there is no such network, or it does not go with this size or these weights.
+    """
+    if name not in available_backbones():
+        raise BackboneError(
+            f"backbone.name = {name!r} is not in keras.applications; it must be one of "
+            + ", ".join(available_backbones())
+        )
+    if name.startswith("EfficientNetB") and weights not in (None, "imagenet"):
+        # keras.applications gives these a layer of their own for its weights, but not for those of a file
+        raise BackboneError(
+            f"{name} takes imagenet or random weights only: choose an EfficientNetV2 for a weights file"
+        )
+    function = getattr(keras.applications, name)
+    try:
+        network = function(include_top=False, weights=weights, input_shape=(image_size, image_size, 3))
+    except ValueError as error:
+        raise BackboneError(
+            f"backbone {name} with weights {weights} and image_size {image_size}: {shorten(str(error), 200)}"
+        ) from None
+    inputs = keras.Input((image_size, image_size, 3), name="image")
+    preprocess = sys.modules[function.__module__].preprocess_input
+    kernel, bias = affine_preprocessing(preprocess)
+    preprocessing = keras.layers.Conv2D(3, 1, name="preprocessing")
+    features = keras.layers.GlobalAveragePooling2D(name="pooling")(network(preprocessing(inputs), training=False))
+    preprocessing.set_weights([kernel[None, None], bias])
+    # a list, because OpenVINO's converter calls the model with one
+    model = keras.Model([inputs], features, name="backbone")
+    model.trainable = False
+    return model
+
+
+def affine_preprocessing(
+    preprocess_input: Callable[[Any], Any],
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return `preprocess_input` of a keras.applications module as (3, 3) kernel and (3,) bias: x @ kernel + bias.
+
+    All of them scale, shift or reorder the channels of a pixel, nothing else. As a 1 x 1 convolution this is part of
+    every saved form of the model, without code of its own. Read off at black and at the three primary colours.
+
+    Raises:
+        BackboneError: the function is not affine in the pixel after all.
+    """
+    probes = np.concatenate([np.zeros((1, 3)), 255 * np.eye(3)]).astype(np.float32)
+    black, *colours = np.asarray(preprocess_input(probes.reshape(4, 1, 1, 3).copy())).reshape(4, 3).astype(np.float64)
+    kernel = (np.stack(colours) - black) / 255
+    pixels = np.random.default_rng(0).uniform(0, 255, (1, 8, 8, 3)).astype(np.float32)
+    if not np.allclose(preprocess_input(pixels.copy()), pixels @ kernel + black, rtol=1e-5, atol=1e-3):
+        raise BackboneError(f"{preprocess_input.__module__}.preprocess_input is not affine in the pixel")
+    return kernel.astype(np.float32), black.astype(np.float32)
+
+
+def fingerprint(model: keras.Model, name: str, image_size: int) -> str:
+    """Return the SHA-256 (hexadecimal) of what decides the features: name, size, layers and every weight of `model`."""
+    layers = [type(layer).__name__ for layer in model._flatten_layers()]
+    digest = hashlib.sha256(json.dumps([name, image_size, layers]).encode())
+    for weight in model.get_weights():
+        digest.update(np.ascontiguousarray(weight).tobytes())
+    return digest.hexdigest()
+
+
+def save_backbone(model: keras.Model, folder: Path) -> None:
+    """Write architecture and weights of a backbone into a folder, the same bytes for the same model."""
+    (folder / "architecture.json").write_text(model.to_json(), encoding="utf-8")
+    model.save_weights(folder / "backbone.weights.h5")
+
+
+def load_backbone(folder: Path = BACKBONE) -> keras.Model:
+    """Return the Keras model that `save_backbone` wrote; a BackboneError if there is none."""
+    require_intact(folder)
+    try:
+        # in safe mode, which is the default of this function though not of every one
+        model = keras.models.model_from_json((folder / "architecture.json").read_text(encoding="utf-8"))
+        model.load_weights(folder / "backbone.weights.h5")
+    except Exception as error:  # Keras and h5py raise many kinds of errors
+        reason = shorten(str(error), 200, placeholder=" ...")
+        raise BackboneError(f"{folder} cannot be read ({reason}): run dvc repro backbone") from None
+    return model
+
+
+def build_from_params(backbone: Backbone, weights: str | None) -> keras.Model:
+    """Return the backbone of the params with what `find_weights` found.
+
+    Raises:
+        BackboneError: the weights cannot be fetched or do not fit; the message says what to do.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Keras only warns where a file lacks the weights of some layers, and leaves those at random
+            warnings.filterwarnings("error", "Skipping nested container")
+            return build_backbone(backbone.name, weights, backbone.image_size)
+    except BackboneError:
+        raise
+    except Exception as error:  # Keras raises bare Exception for a failed download, and h5py many kinds of its own
+        if weights == "imagenet":
+            raise BackboneError(
+                f"the ImageNet weights of {backbone.name} cannot be fetched: {error}; fetch that file elsewhere and "
+                "set backbone.weights to its path, or set backbone.weights=random to try the pipeline out"
+            ) from None
+        reason = shorten(str(error), 200, placeholder=" ...")  # Keras goes on to list every layer
+        raise BackboneError(f"backbone.weights {weights} do not fit {backbone.name}: {reason}") from None
+
+
+def write_backbone(model: keras.Model, name: str, folder: Path) -> BackboneInfo:
+    """Fill an empty folder with a backbone, for Keras and for OpenVINO, and its description, which is returned."""
+    save_backbone(model, folder)
+    convert_to_openvino(model, folder / "backbone.xml")
+    size = model.input_shape[1]
+    info = BackboneInfo(
+        name=name,
+        image_size=size,
+        dim=model.output_shape[-1],
+        fingerprint=fingerprint(model, name, size),
+        files=hash_files(folder),
+    )
+    (folder / "backbone.json").write_text(info.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    return info
+
+
+def convert_to_openvino(model: keras.Model, path: Path) -> None:
+    """Write the model as OpenVINO IR, one image a request, in full float32."""
+    import openvino
+    from openvino.frontend.tensorflow import utils
+
+    # On Python 3.13 an `exec("del tensorflow")` in there raises NameError (PEP 667); all that it executes is the import
+    # of TensorFlow, which has happened.
+    utils.exec = lambda statement: None
+    size = model.input_shape[1]
+    converted = openvino.convert_model(model, input=[1, size, size, 3])
+    try:
+        openvino.save_model(converted, path, compress_to_fp16=False)
+    except RuntimeError:  # OpenVINO does not say why it cannot write; before this, the weights could be written here
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from None

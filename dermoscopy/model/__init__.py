@@ -1,0 +1,1 @@
+"""The head: its definition, its training, and the prediction of new images."""

@@ -1,0 +1,43 @@
+"""Templates filled in: HTML and Markdown in which names of files and classes, which are untrusted, are escaped."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from dermoscopy.page.diagnoses import long_name
+from dermoscopy.page.facts import estimate
+
+TEMPLATES = Path(__file__).parent
+
+
+def as_yaml(value: Any) -> str:
+    """Return a value, or all params, as params.yaml would say it."""
+    flow = not isinstance(value, dict)
+    text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=10_000, default_flow_style=flow)
+    return text.removesuffix("...\n").strip()
+
+
+def escape_markdown(value: Any) -> Any:
+    """Return text that Markdown shows as it is; what a template itself made stays."""
+    return re.sub(r"([\\`*\[\]|#])", r"\\\1", value) if type(value) is str else value
+
+
+def render(template: str, **content: Any) -> str:
+    """Return a template of this folder filled in; names of classes and files are escaped, for they are untrusted."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        finalize=escape_markdown if template.endswith(".md.jinja") else None,
+    )
+    style = Markup((TEMPLATES / "style.css").read_text(encoding="utf-8"))  # noqa: S704 - our own file
+    return environment.get_template(template).render(
+        **content, style=style, estimate=estimate, long_name=long_name, as_yaml=as_yaml
+    )

@@ -1,0 +1,1 @@
+"""What every command needs: params, paths, whole files, errors, Keras' start, progress."""

@@ -1,0 +1,52 @@
+"""Every path that two parts of the project know, relative to its top folder."""
+
+from pathlib import Path
+
+PARAMS = Path("params.yaml")
+
+# download
+RAW = Path("data/raw")
+DOWNLOADS = Path("data/.download")  # what an interrupted download goes on from
+
+# manifest
+MANIFEST = Path("data/manifest.csv")
+REJECTED = Path("data/rejected.csv")
+STATISTICS = Path("metrics/data.json")
+CLASS_DISTRIBUTION = Path("plots/class_distribution.csv")
+
+# split
+SPLIT = Path("data/split.csv")
+
+# backbone
+BACKBONE = Path("models/backbone")
+
+# features
+FEATURES = Path("data/features")
+CHUNKS = Path("data/.features")  # what an interrupted run of the backbone goes on from
+
+# train
+HEAD = Path("models/head.keras")
+HEAD_INFO = Path("models/head.json")
+PREDICTIONS = Path("data/predictions.csv")
+PREDICTIONS_TTA = Path("data/predictions_tta.csv")
+TRAINING_LOG = Path("metrics/training")
+TRAINING_CURVES = TRAINING_LOG / "plots/metrics"
+
+# evaluate
+METRICS = Path("metrics/metrics.json")
+SUBGROUPS = Path("metrics/subgroups.csv")
+CONFUSION_MATRIX = Path("plots/confusion_matrix.csv")
+CONFUSION_MATRIX_PICTURE = Path("plots/confusion_matrix.png")
+ROC = Path("plots/roc.csv")
+PRECISION_RECALL = Path("plots/precision_recall.csv")
+RELIABILITY = Path("plots/reliability.csv")
+
+# report
+PAGE = Path("report/index.html")
+MODEL_CARD = Path("report/MODEL_CARD.md")
+
+# tools
+CLASSIFIER = Path("models/classifier.keras")
+CROSSVALIDATION = Path("metrics/crossvalidation.json")
+EXTERNAL = Path("external")
+SCREENSHOTS = Path("report/screenshots")

@@ -1,0 +1,105 @@
+"""Finished runs, read from Git revisions, DVC experiments or the workspace; nothing is checked out."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pandas as pd
+
+from dermoscopy.data.tables import read_table
+from dermoscopy.runtime.errors import DataError
+from dermoscopy.runtime.paths import MANIFEST
+from dermoscopy.scoring.predictions import class_names, scored_table
+
+WORKSPACE = "workspace"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is compared of a revision.
+
+    Attributes:
+        name: as it was asked for.
+        params: by `section.key`.
+        scored: the prediction table that `evaluate.tta` chooses.
+        test: its test images, sorted by image_id, with lesion_id and sha256.
+    """
+
+    name: str
+    params: dict[str, Any]
+    scored: Path
+    test: pd.DataFrame
+
+
+def load_run(name: str) -> Run:
+    """Return the run of a Git revision, a DVC experiment or the workspace, without touching any file of the project.
+
+    Raises:
+        DataError: there is no such revision, it lacks a file, DVC's cache lacks it, or no image is in its test part.
+    """
+    import dvc.api
+    from dvc.exceptions import DvcException
+
+    try:
+        params = flatten(dvc.api.params_show(rev=None if name == WORKSPACE else name))
+        if "evaluate.tta" not in params:
+            raise DataError(f"{name} has no param evaluate.tta: compare runs of this pipeline")
+        scored = scored_table(params["evaluate.tta"])
+        with TemporaryDirectory() as copy:
+            folder = Path() if name == WORKSPACE else Path(copy)
+            if name != WORKSPACE:
+                for path in (scored, MANIFEST):
+                    (folder / path).parent.mkdir(exist_ok=True)
+                    (folder / path).write_text(dvc.api.read(path.as_posix(), rev=name, encoding="utf-8"), "utf-8")
+            predictions = read_table(folder / scored, "image_id", "part", "label", "predicted")
+            manifest = read_table(folder / MANIFEST, "image_id", "lesion_id", "sha256")
+    except (DvcException, FileNotFoundError) as error:
+        hint = "run dvc repro there, or dvc fetch, and give a name that git rev-parse or dvc exp list knows"
+        raise DataError(f"{name} cannot be read ({error}): {hint}") from None
+    test = predictions[predictions["part"] == "test"]
+    if test.empty:
+        raise DataError(
+            f"{name} has no test images (split.test = {params.get('split.test')}), and its validation images chose "
+            "when its training stopped: compare runs with a test part"
+        )
+    known = manifest[["image_id", "lesion_id", "sha256"]]
+    test = test.merge(known, on="image_id", how="left", validate="1:1")
+    return Run(name, params, scored, test.sort_values("image_id", ignore_index=True))
+
+
+def flatten(params: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested params by `section.key`."""
+    flat: dict[str, Any] = {}
+    for key, value in params.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def require_same_images(first: Run, other: Run) -> None:
+    """Raise a DataError unless two runs were tested on the same images with the same labels."""
+    pair = f"{first.name} and {other.name} cannot be compared"
+    remedy = "run both with the same data and the same params under split"
+    ours, theirs = set(first.test["image_id"]), set(other.test["image_id"])
+    if ours != theirs:
+        raise DataError(
+            f"{pair}: they were tested on different images, {len(ours)} and {len(theirs)} with {len(ours & theirs)} in "
+            f"common: {remedy}"
+        )
+    for column, what in {"sha256": "contents", "label": "labels", "lesion_id": "lesions"}.items():
+        different = first.test["image_id"][first.test[column] != other.test[column]]
+        if len(different):
+            raise DataError(
+                f"{pair}: {len(different)} of their test images have different {what}, the first is "
+                f"{different.iloc[0]}: {remedy}"
+            )
+    if class_names(first.test) != class_names(other.test):
+        raise DataError(f"{pair}: they know different classes: {remedy}")
+
+
+def params_that_differ(runs: list[Run]) -> pd.DataFrame:
+    """Return a row for each param that not all runs have alike, a column a run; empty where a run has no such param."""
+    keys = list(dict.fromkeys(key for item in runs for key in item.params))
+    rows = {key: [repr(item.params[key]) if key in item.params else "" for item in runs] for key in keys}
+    different = {key: values for key, values in rows.items() if len(set(values)) > 1}
+    return pd.DataFrame.from_dict(different, orient="index", columns=[item.name for item in runs])

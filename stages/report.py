@@ -1,0 +1,23 @@
+"""Write report/index.html, one page with all results, and the model card."""
+
+from dermoscopy.data.images import configure_image_libraries
+from dermoscopy.page.contents import read_contents
+from dermoscopy.page.rendering import render
+from dermoscopy.runtime.commands import run_stage
+from dermoscopy.runtime.files import replacing
+from dermoscopy.runtime.params import Params
+from dermoscopy.runtime.paths import MODEL_CARD, PAGE
+
+
+def main(params: Params) -> None:
+    configure_image_libraries()
+    contents = read_contents(params)
+    for path, template in {PAGE: "index.html.jinja", MODEL_CARD: "model_card.md.jinja"}.items():
+        text = render(template, **contents)
+        with replacing(path) as partial:
+            partial.write_text(text, encoding="utf-8")
+    print(f"report: {PAGE} ({PAGE.stat().st_size / 1e6:.1f} MB, {len(contents['examples'])} images), {MODEL_CARD}")
+
+
+if __name__ == "__main__":
+    run_stage(main)

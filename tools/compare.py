@@ -1,0 +1,81 @@
+"""Compare runs, Git revisions or DVC experiments, on their test images: better, worse, or not distinguishable.
+
+Nothing is checked out; `workspace` stands for the files as they are. Run from the top folder of the project.
+"""
+
+import argparse
+
+import pandas as pd
+
+from dermoscopy.runtime.commands import run_command
+from dermoscopy.runtime.paths import PREDICTIONS_TTA
+from dermoscopy.scoring.bootstrap import holm
+from dermoscopy.scoring.comparison import Difference, compare, verdict
+from dermoscopy.scoring.metrics import HEADLINES
+from dermoscopy.scoring.runs import Run, load_run, params_that_differ, require_same_images
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tools.compare", description=__doc__)
+    parser.add_argument("first", metavar="A", help="what the others are compared with: revision, experiment, workspace")
+    parser.add_argument("others", metavar="B", nargs="+", help="one or more of the same")
+    arguments = parser.parse_args()
+
+    first, *others = runs = [load_run(name) for name in [arguments.first, *arguments.others]]
+    for other in others:
+        require_same_images(first, other)
+    differences = [compare(first, other) for other in others]
+    print(f"{len(first.test)} test images of {first.test['lesion_id'].nunique()} lesions; scored is")
+    for item in runs:
+        views = "the mean over all views" if item.scored == PREDICTIONS_TTA else "the image alone"
+        print(f"  {item.name}: {views} ({item.scored})")
+    params = params_that_differ(runs)
+    print("\nParams that differ" + (f"\n{params.to_string()}" if len(params) else ": none"))
+    if len(others) == 1:
+        print_pair(first, others[0], differences[0])
+    else:
+        print_many(first, others, differences)
+
+
+def print_pair(first: Run, other: Run, difference: Difference) -> None:
+    """Print metrics side by side, the test on accuracy and the verdict."""
+    table = difference.metrics.rename(columns={"first": first.name, "other": other.name})
+    print(f"\nMetrics, {other.name} minus {first.name}, and the 95 % interval of the difference")
+    print(table.to_string(float_format="%.3f", na_rep=""))
+    print(
+        f"\nMcNemar's exact test on accuracy: {difference.only_first} images only {first.name} has right, "
+        f"{difference.only_other} only {other.name}: p = {difference.mcnemar:.3g}"
+    )
+    print("\n" + verdict(first, other, difference))
+
+
+def print_many(first: Run, others: list[Run], differences: list[Difference]) -> None:
+    """Print a row a run, with p-values corrected for the number of comparisons, and the verdicts."""
+    corrected = holm([difference.p_value for difference in differences])
+    table = pd.DataFrame(
+        {
+            **{name: [difference.metrics.loc[name, "other"] for difference in differences] for name in HEADLINES},
+            "difference": [difference.metrics.loc["balanced_accuracy", "difference"] for difference in differences],
+            "low": [difference.metrics.loc["balanced_accuracy", "low"] for difference in differences],
+            "high": [difference.metrics.loc["balanced_accuracy", "high"] for difference in differences],
+            "p": corrected,
+            "McNemar p": holm([difference.mcnemar for difference in differences]),
+        },
+        index=[other.name for other in others],
+    )
+    of_first = pd.DataFrame(
+        {name: [differences[0].metrics.loc[name, "first"]] for name in HEADLINES}, index=[first.name]
+    )
+    print(
+        f"\nMetrics; the difference in balanced accuracy from {first.name} and its 95 % interval (of this one "
+        f"difference alone);\np-values of that difference and of McNemar's exact test on accuracy, Holm-corrected for "
+        f"{len(others)} comparisons"
+    )
+    print(pd.concat([of_first, table]).to_string(float_format="%.3f", na_rep=""))
+    print()
+    for other, difference, p in zip(others, differences, corrected, strict=True):
+        print(verdict(first, other, difference, p))
+
+
+if __name__ == "__main__":
+    run_command(main)
