@@ -19,8 +19,8 @@ import pandas as pd
 from benchmarks import RESULTS
 from benchmarks.targets import as_markdown
 from benchmarks.timing import Row
-from stages.common.errors import run
-from stages.common.tables import write_json
+from dermoscopy.data.tables import write_json
+from dermoscopy.runtime.errors import run
 
 # What runs only by its name, because it takes long.
 LONG = ("growth", "growth_of_manifest")

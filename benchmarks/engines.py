@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.inputs import ONNX
-from stages.common.backbones import load_backbone, read_backbone_info
-from stages.common.engines import OpenVINOEngine, TensorFlowEngine
+from dermoscopy.features.backbones import load_backbone, read_backbone_info
+from dermoscopy.features.engines.choice import OpenVINOEngine, TensorFlowEngine
 
 Infer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
@@ -38,12 +38,12 @@ def tensorflow(folder: Path) -> Infer:
 
 def tensorflow_xla(folder: Path) -> Infer:
     """The same, compiled as a whole."""
-    from stages.common.keras_runtime import start_keras
+    from dermoscopy.runtime.keras_start import start_keras
 
     keras = start_keras(seed=0)
     import tensorflow as tf
 
-    model = load_backbone(keras, folder)
+    model = load_backbone(folder)
     infer = tf.function(lambda batch: model([tf.cast(batch, tf.float32)], training=False), jit_compile=True)
     return lambda images: np.concatenate([infer(batch).numpy() for batch in batches(images)])[: len(images)]
 

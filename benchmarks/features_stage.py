@@ -18,12 +18,12 @@ from benchmarks.inputs import BackboneFolder, draw_photographs, make_backbone
 from benchmarks.product import OPERATIONS, multiply, products
 from benchmarks.timing import Row, alternate, summarize
 from benchmarks.workers import Worker
-from stages.common.backbones import read_backbone_info
-from stages.common.engines import OpenVINOEngine
-from stages.common.params import load_params
-from stages.common.store import ViewStore, image_keys, view_key
-from stages.features import compute_missing, prepare_views
-from tools.demo import PROJECT
+from dermoscopy.features.backbones import read_backbone_info
+from dermoscopy.features.chunks import ViewStore, image_keys, view_key
+from dermoscopy.features.engines.choice import OpenVINOEngine
+from dermoscopy.features.extraction import compute_missing, prepare_views
+from dermoscopy.runtime.params import load_params
+from dermoscopy.runtime.workspace import PROJECT
 
 # Images a turn, all views of each, for some ten seconds: beginning and end should not count. Behind the last network
 # decoding is the hardest to hide.

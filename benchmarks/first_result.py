@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from benchmarks.processes import Line, stage_seconds, timed_lines
 from benchmarks.timing import Row
-from tools.demo import PROJECT
+from dermoscopy.runtime.workspace import PROJECT
 
 
 def measure() -> dict[str, list[Row]]:

@@ -15,11 +15,11 @@ import pandas as pd
 from benchmarks.made_up import learnable_features, made_up_info, write_features, write_images
 from benchmarks.processes import Cost, measure_stage
 from benchmarks.timing import Row, summarize
-from stages.common.features import FEATURES
-from stages.common.params import load_params
-from stages.common.tables import MANIFEST
-from stages.sources.sample import plan
-from tools.demo import make_workspace
+from dermoscopy.data.sources.sample import plan
+from dermoscopy.data.tables import MANIFEST
+from dermoscopy.features.store import FEATURES
+from dermoscopy.runtime.params import load_params
+from dermoscopy.runtime.workspace import make_workspace
 
 COUNTS = (200, 400, 800, 1_600, 3_200)
 START = 2  # images: what the features stage takes before it works

@@ -6,8 +6,8 @@ from tempfile import TemporaryDirectory
 from benchmarks.made_up import write_images
 from benchmarks.processes import measure_stage
 from benchmarks.timing import Row
-from stages.sources.sample import plan
-from tools.demo import make_workspace
+from dermoscopy.data.sources.sample import plan
+from dermoscopy.runtime.workspace import make_workspace
 
 COUNTS = (200_000, 1_000_000)
 

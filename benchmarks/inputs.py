@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from benchmarks.timing import timed
 from benchmarks.workers import Worker
-from stages.backbone import write_backbone
-from stages.common.backbones import build_backbone
-from stages.sources.lesions import PAINTERS, draw_lesion
+from dermoscopy.data.sources.lesions import PAINTERS, draw_lesion
+from dermoscopy.features.backbones import build_backbone
+from dermoscopy.features.networks import write_backbone
 
 SIZE = 224
 # What ONNX Runtime runs; made where tf2onnx is installed.
@@ -52,7 +52,7 @@ def make_backbone(name: str, size: int = SIZE) -> BackboneFolder:
 
 
 def _write_backbone(name: str, size: int, folder: Path) -> tuple[int, float]:
-    from stages.common.keras_runtime import start_keras
+    from dermoscopy.runtime.keras_start import start_keras
 
     start = time.perf_counter()
     model = build_backbone(start_keras(seed=0), name, None, size)

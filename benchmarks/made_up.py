@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stages.common.features import FeaturesInfo, npy_header, sealed, view_file
-from stages.common.params import Augmentation
+from dermoscopy.features.store import FeaturesInfo, npy_header, sealed, view_file
+from dermoscopy.runtime.params import Augmentation
 
 # Images whose features are in memory at a time.
 BLOCK = 4096

@@ -22,11 +22,11 @@ from benchmarks.inputs import BackboneFolder, draw_photographs, make_backbone
 from benchmarks.made_up import learnable_features, made_up_info, write_features
 from benchmarks.timing import Row, alternate, timed
 from benchmarks.workers import Worker
-from stages.common.backbones import read_backbone_info
-from stages.common.features import FeatureReader
-from stages.common.keras_runtime import start_keras
-from stages.common.params import Train
-from stages.common.training import train_head
+from dermoscopy.features.backbones import read_backbone_info
+from dermoscopy.features.store import FeatureReader
+from dermoscopy.model.training import train_head
+from dermoscopy.runtime.keras_start import start_keras
+from dermoscopy.runtime.params import Train
 
 IMAGES = 10_015
 CLASSES = 7

@@ -13,11 +13,11 @@ from benchmarks.processes import stage_environment
 from benchmarks.startup import Imports
 from benchmarks.timing import Row, alternate, summarize, timed
 from benchmarks.variation import make_project
-from stages.common.backbones import read_backbone_info
-from stages.common.engines import load_engine
-from stages.common.heads import load_head
-from stages.sources.sample import plan
-from tools.predict import predict, read_views, start_keras_for
+from dermoscopy.data.sources.sample import plan
+from dermoscopy.features.backbones import read_backbone_info
+from dermoscopy.features.engines.choice import load_engine
+from dermoscopy.model.classifier import predict, read_views, start_keras_for
+from dermoscopy.model.head import load_head
 
 IMAGES = 64
 SINGLE = 20  # of them, one at a time
@@ -56,8 +56,8 @@ def print_parts() -> None:
     files = sorted((NEW / "images").iterdir())
     size = read_backbone_info().image_size
     keras = start_keras_for("openvino")
-    loading = timed(lambda: (load_head(keras), load_engine("openvino")))
-    head, info = load_head(keras)
+    loading = timed(lambda: (load_head(), load_engine("openvino")))
+    head, info = load_head()
     engine = load_engine("openvino")
 
     def classify(chosen: list[Path], tta: bool) -> None:

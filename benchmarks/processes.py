@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tools.demo import PROJECT, environment
+from dermoscopy.runtime.workspace import PROJECT, environment
 
 # Prints the seconds, those of the processor, and the peak memory in kilobytes: of the child of a small process, because
 # a child counts as its own what its parent had when it was started.

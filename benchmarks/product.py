@@ -20,7 +20,7 @@ def numpy_product() -> Product:
 
 def tensorflow_product() -> Product:
     """Return the product by this library."""
-    from stages.common.keras_runtime import start_keras
+    from dermoscopy.runtime.keras_start import start_keras
 
     start_keras(seed=0)
     import tensorflow as tf

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 from benchmarks.processes import stage_environment
 from benchmarks.timing import Row, alternate, summarize
-from tools.demo import PROJECT
+from dermoscopy.runtime.workspace import PROJECT
 
 ROUNDS = 3
 # The stages whose start-up has a target.

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from benchmarks import RESULTS
 from benchmarks.startup import WITHOUT_TENSORFLOW
-from stages.common.errors import run
+from dermoscopy.runtime.errors import run
 
 Results = dict[str, Any]
 Row = dict[str, Any]

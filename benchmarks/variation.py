@@ -19,12 +19,12 @@ from benchmarks.processes import stage_seconds, timed_lines
 from benchmarks.startup import Imports
 from benchmarks.timing import Row, alternate, summarize
 from benchmarks.workspace import Workspace
-from stages.common.backbones import read_backbone_info
-from stages.common.engines import engine_identity
-from stages.common.features import FeaturesInfo
-from stages.common.params import load_params
-from stages.common.store import view_key
-from stages.sources.sample import plan
+from dermoscopy.data.sources.sample import plan
+from dermoscopy.features.backbones import read_backbone_info
+from dermoscopy.features.chunks import view_key
+from dermoscopy.features.engines.choice import engine_identity
+from dermoscopy.features.store import FeaturesInfo
+from dermoscopy.runtime.params import load_params
 
 IMAGES = 10_015  # of HAM10000
 SIGNAL = 0.15

@@ -24,13 +24,13 @@ from tqdm import tqdm
 
 from benchmarks.__main__ import print_tables, record
 from benchmarks.timing import Row
-from stages.common.errors import PipelineError, run
-from stages.common.features import FEATURES, FeatureReader
-from stages.common.metrics import point_metrics
-from stages.common.params import Params, load_params
-from stages.common.tables import MANIFEST, read_table
-from stages.split import assign_parts
-from tools.demo import environment, make_workspace
+from dermoscopy.data.split import assign_parts
+from dermoscopy.data.tables import MANIFEST, read_table
+from dermoscopy.features.store import FEATURES, FeatureReader
+from dermoscopy.runtime.errors import PipelineError, run
+from dermoscopy.runtime.params import Params, load_params
+from dermoscopy.runtime.workspace import environment, make_workspace
+from dermoscopy.scoring.metrics import point_metrics
 
 VIEWS = (0, 1, 2, 4, 8, 16)
 EPOCHS = 60  # at most, in all rows; as many views are computed
@@ -86,7 +86,7 @@ def main() -> None:
 
 def train_and_score(project: Path, params: Params) -> pd.DataFrame:
     """Return the metrics of each seed, number of views, part and way of scoring, a row each."""
-    from stages.common.keras_runtime import start_keras
+    from dermoscopy.runtime.keras_start import start_keras
 
     manifest = read_table(project / MANIFEST, "image_id", "label", "lesion_id", "sha256")
     classes = sorted(manifest["label"].unique())
@@ -128,12 +128,12 @@ def train_one(
     normalize: bool,
 ) -> Any:
     """Return a trained head, with its features normalized or as they are."""
-    from stages.common.heads import build_head
-    from stages.common.training import fit, train_head
+    from dermoscopy.model.head import build_head
+    from dermoscopy.model.training import fit, train_head
 
     if normalize:
         return train_head(keras, reader, training, validation, classes, train)[0]
-    head = build_head(keras, np.zeros(reader.info.dim), np.ones(reader.info.dim), train.dropout, classes)
+    head = build_head(np.zeros(reader.info.dim), np.ones(reader.info.dim), train.dropout, classes)
     fit(keras, head, reader, training, validation, train)
     return head
 
@@ -142,7 +142,7 @@ def predictions(
     keras: Any, head: Any, reader: FeatureReader, images: pd.DataFrame, classes: list[str]
 ) -> dict[str, pd.DataFrame]:
     """Return two prediction tables: from the image alone, and averaged over its views."""
-    from stages.common.training import predict, tabulate
+    from dermoscopy.model.training import predict, tabulate
 
     probabilities = predict(keras, head, reader, images["row"].to_numpy())
     return {

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tools.demo import environment, make_workspace
+from dermoscopy.runtime.workspace import environment, make_workspace
 
 
 class Workspace:

@@ -1,20 +1,66 @@
-"""What many tests need: real data, from the folder `shared` beside the checkout, and Keras."""
+"""What many tests need: real data from the folder `shared` beside the checkout, Keras, small backbones, shared runs.
 
+A test that asks for `shared`, or for a fixture made from it, gets the mark `real_data`, and is skipped where there is
+no such folder. In continuous integration no other test may be skipped.
+"""
+
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-pytest_plugins = ["tests.sources.machine"]
+from dermoscopy.runtime.keras_start import start_keras
+from dermoscopy.runtime.workspace import PROJECT
+from tests.support.once import made_once
+
+pytest_plugins = ["tests.support.machine"]
+
+SHARED = PROJECT.parent / "shared"
+BACKBONE_SIZE = 64  # pixels
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "shared" in getattr(item, "fixturenames", []):
+            item.add_marker("real_data")
+            if not SHARED.is_dir():
+                item.add_marker(pytest.mark.skip(reason=f"needs the real images, labels and weights of {SHARED}"))
+
+
+class Skipped:
+    """Counts the skipped tests, and in continuous integration fails the session where one needs no real data."""
+
+    def __init__(self) -> None:
+        self.real_data: list[str] = []
+        self.others: list[str] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.skipped and not hasattr(report, "wasxfail"):
+            (self.real_data if "real_data" in report.keywords else self.others).append(report.nodeid)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self.others and os.environ.get("CI") and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if self.real_data:
+            terminalreporter.write_line(f"{len(self.real_data)} tests were skipped for want of real data in {SHARED}")
+        if self.others and os.environ.get("CI"):
+            terminalreporter.write_line(f"in CI these tests must not be skipped: {', '.join(self.others)}", red=True)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):  # the one process that hears of all tests
+        config.pluginmanager.register(Skipped())
 
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of real data; a test that needs it is skipped where there is none."""
-    folder = Path(__file__).parents[2] / "shared"
-    if not folder.is_dir():
-        pytest.skip(f"this test needs the real images, labels and weights of {folder}, and there is no such folder")
-    return folder
+    """The folder of real data."""
+    return SHARED
 
 
 @pytest.fixture(scope="session")
@@ -38,6 +84,30 @@ def mobilenet_weights(shared: Path) -> Path:
 @pytest.fixture(scope="session")
 def keras() -> Any:
     """Keras on TensorFlow, as the stages start it."""
-    from stages.common.keras_runtime import start_keras
+    start_keras(seed=0)
+    import keras
 
-    return start_keras(seed=0)
+    return keras
+
+
+@pytest.fixture(scope="session")
+def backbones(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Folders of three backbones as the stage writes them: one, the same network with other weights, another network.
+
+    They are built and converted once a session; change copies only.
+    """
+
+    def fill(folder: Path) -> None:
+        for name, network, seed in [
+            ("first", "MobileNetV2", 1),
+            ("weights", "MobileNetV2", 2),
+            ("network", "MobileNet", 1),
+        ]:
+            start_keras(seed)
+            from dermoscopy.features.networks import build_backbone, write_backbone
+
+            (folder / name).mkdir()
+            write_backbone(build_backbone(network, None, BACKBONE_SIZE), network, folder / name)
+
+    folder = made_once(tmp_path_factory, "backbones", fill)
+    return {path.name: path for path in folder.iterdir()}

@@ -133,7 +133,7 @@ def describe_curves(shown: Metrics) -> dict[str, Any]:
         "curves": {
             label: ClassCurves(
                 roc_chart(roc[label]) if label in roc else None,
-                precision_recall_chart(curve, shown.per_class[label].support / shown.support),
+                precision_recall_chart(curve, shown.per_class[str(label)].support / shown.support),
             )
             for label, curve in precision_recall.items()
         },

@@ -63,7 +63,7 @@ def compare(first: Run, other: Run) -> Difference:
     )
 
 
-def limits(draws: NDArray[np.float64], enough: np.bool_) -> tuple[float, float]:
+def limits(draws: NDArray[np.float64], enough: bool | NDArray[np.bool_]) -> tuple[float, float]:
     """Return the 95 % interval of second minus first of draws, (n, 2); NaN where there is none."""
     return (interval(draws[:, 1] - draws[:, 0]) if enough else None) or (np.nan, np.nan)
 

@@ -128,12 +128,10 @@ def score(predictions: pd.DataFrame, malignant: list[str], seed: int) -> Metrics
     draws = bootstrap(statistic, predictions["lesion_id"], seed)
     points = _points(predictions, observed)
     enough = enough_lesions(predictions)
+    for name in HEADLINES:
+        points[f"{name}_ci"] = interval(draws[name]) if enough[name] and points[name] is not None else None
     metrics = Metrics(
         **points,
-        **{
-            f"{name}_ci": interval(draws[name]) if enough[name] and points[name] is not None else None
-            for name in HEADLINES
-        },
         per_class=_per_class(predictions, observed, draws),
         screening=_screening(predictions, is_malignant, observed, draws) if both else None,
         notes=[],
@@ -211,11 +209,11 @@ def _per_class(
     enough = enough_lesions(predictions) if draws else {}
     per_class = {}
     for i, label in enumerate(class_names(predictions)):
-        values = {name: _or_none(observed[name][0, i]) for name in ("precision", "recall", "specificity", "f1", "auc")}
-        limits = {}
+        values: dict[str, Any] = {name: _or_none(observed[name][0, i]) for name in ("precision", *OF_A_CLASS)}
+        values["support"] = int((predictions["label"] == label).sum())
         if draws:
-            limits = {f"{n}_ci": interval(draws[n][:, i]) if enough[n][i] else None for n in OF_A_CLASS}
-        per_class[label] = ClassMetrics(**values, support=int((predictions["label"] == label).sum()), **limits)
+            values |= {f"{name}_ci": interval(draws[name][:, i]) if enough[name][i] else None for name in OF_A_CLASS}
+        per_class[label] = ClassMetrics(**values)
     return per_class
 
 

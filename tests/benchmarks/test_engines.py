@@ -16,8 +16,8 @@ from benchmarks.engines import BATCH, batches, engines
 from benchmarks.features_stage import VIEWS, Stage, tabulate
 from benchmarks.inputs import count_multiply_adds, draw_photographs, noise_images, write_forms
 from benchmarks.workers import OPENBLAS_SETTINGS, Worker
-from stages.common.backbones import build_backbone
-from stages.common.images import read_image
+from dermoscopy.data.images import read_image
+from dermoscopy.features.backbones import build_backbone
 
 SIZE = 96
 
@@ -26,7 +26,7 @@ SIZE = 96
 def backbone(keras: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a backbone in all its forms."""
     folder = tmp_path_factory.mktemp("backbone")
-    write_forms(build_backbone(keras, "MobileNetV2", None, SIZE), "MobileNetV2", folder)
+    write_forms(build_backbone("MobileNetV2", None, SIZE), "MobileNetV2", folder)
     return folder
 
 
@@ -69,7 +69,7 @@ def test_multiply_adds_are_those_counted_by_hand(keras: Any) -> None:
 
 
 def test_multiply_adds_of_mobilenet_are_those_of_its_paper(keras: Any) -> None:
-    network = build_backbone(keras, "MobileNetV2", None, 224)
+    network = build_backbone("MobileNetV2", None, 224)
     assert count_multiply_adds(network) == pytest.approx(300e6, rel=0.01)
 
 

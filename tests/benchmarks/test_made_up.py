@@ -7,8 +7,8 @@ import pandas as pd
 from numpy.testing import assert_array_equal
 
 from benchmarks.made_up import learnable_features, write_images
-from stages.common.images import read_image
-from tests.feature_folder import write_feature_folder
+from dermoscopy.data.images import read_image
+from tests.support.feature_folder import write_feature_folder
 
 
 def test_every_image_has_bytes_of_its_own_and_can_be_read(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks import RESULTS
 from benchmarks.targets import Target, as_markdown
-from tests.imports import ROOT
+from dermoscopy.runtime.workspace import PROJECT
 
 
 @pytest.mark.parametrize(("measured", "least", "reached"), [(2, True, True), (2, False, False), (1, True, False)])
@@ -17,4 +17,4 @@ def test_a_target_is_reached_from_its_own_side(measured: float, least: bool, rea
 @pytest.mark.parametrize("page", ["README.md", "docs/performance.md"])
 def test_a_page_quotes_the_results(page: str) -> None:
     table = as_markdown(json.loads(RESULTS.read_text(encoding="utf-8")))
-    assert table in (ROOT / page).read_text(encoding="utf-8"), "put in what python -m benchmarks.targets prints"
+    assert table in (PROJECT / page).read_text(encoding="utf-8"), "put in what python -m benchmarks.targets prints"

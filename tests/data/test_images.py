@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from stages.common.errors import DataError
-from stages.common.images import read_image
+from dermoscopy.data.images import read_image
+from dermoscopy.runtime.errors import DataError
 
 RED, GREEN, BLUE = (250, 20, 10), (30, 240, 60), (5, 15, 245)
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from stages.common.errors import SourceError
-from stages.sources import archive as source
-from stages.sources import kaggle
-from tests.sources.machine import (
+from dermoscopy.data.sources import archive as source
+from dermoscopy.data.sources import kaggle
+from dermoscopy.runtime.errors import SourceError
+from tests.support.machine import (
     CHUNK_BYTES,
     CLASSES,
     DONE,

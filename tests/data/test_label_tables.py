@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.common.errors import DataError
-from stages.common.labels import read_labels
+from dermoscopy.data.label_tables import read_labels
+from dermoscopy.runtime.errors import DataError
 
 
 def read(folder: Path, text: str, encoding: str = "utf-8") -> pd.DataFrame:

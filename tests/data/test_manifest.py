@@ -13,11 +13,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from dermoscopy.data.tables import read_table
+from dermoscopy.runtime.errors import DataError
+from dermoscopy.runtime.workspace import PROJECT
 from stages import download, manifest
-from stages.common.errors import DataError
-from stages.common.tables import read_table
-from tests.imports import ROOT
-from tests.params_file import write_params
+from tests.support.params_file import write_params
 
 METADATA = "lesion_id,image_id,dx,dx_type,age,sex,localization\n"
 OUTPUTS = ["data/manifest.csv", "data/rejected.csv", "metrics/data.json", "plots/class_distribution.csv"]
@@ -204,7 +204,7 @@ def test_a_failed_stage_ends_with_status_1_and_no_traceback(project: Path, fault
     result = subprocess.run(
         [sys.executable, "-m", "stages.manifest"],
         cwd=project,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=os.environ | {"PYTHONPATH": str(PROJECT)},
         capture_output=True,
         text=True,
         check=False,

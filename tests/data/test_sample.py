@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from cv2.typing import MatLike
 
-from stages.sources import sample
-from stages.sources.lesions import draw_lesion
-from tests.params_file import PARAMS
+from dermoscopy.data.sources import sample
+from dermoscopy.data.sources.lesions import draw_lesion
+from tests.support.params_file import PARAMS
 
 COLUMNS = ["lesion_id", "image_id", "dx", "dx_type", "age", "sex", "localization"]
 DIAGNOSES = {"akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"}

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from dermoscopy.data.sources import archive as archive_module
+from dermoscopy.data.sources import kaggle
+from dermoscopy.runtime.errors import DiskError
 from stages import download
-from stages.common.errors import DiskError
-from stages.sources import archive as archive_module
-from stages.sources import kaggle
-from tests.params_file import write_params
-from tests.sources.machine import SMALL, build_archive
+from tests.support.machine import SMALL, build_archive
+from tests.support.params_file import write_params
 
 
 @pytest.fixture

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dermoscopy.data.label_tables import read_labels
+from dermoscopy.data.split import assign_parts
+from dermoscopy.data.tables import read_table, write_table
+from dermoscopy.runtime.errors import DataError
+from dermoscopy.runtime.params import Split
 from stages import split as stage
-from stages.common.errors import DataError
-from stages.common.labels import read_labels
-from stages.common.params import Split
-from stages.common.tables import read_table, write_table
-from stages.split import assign_parts
-from tests.params_file import write_params
+from tests.support.params_file import write_params
 
 DEFAULT = Split(group="lesion", validation=0.15, test=0.15, seed=1)
 

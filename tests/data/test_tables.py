@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.common.errors import DataError
-from stages.common.tables import read_table, write_json, write_table
+from dermoscopy.data.tables import read_table, write_json, write_table
+from dermoscopy.runtime.errors import DataError
 
 
 def test_every_float32_probability_comes_back_as_it_was(tmp_path: Path) -> None:

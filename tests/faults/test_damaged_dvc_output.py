@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from benchmarks.workspace import Workspace, executed
-from tests.faults.project import contents
+from tests.support.stage_project import contents
 
 
 @pytest.fixture(scope="module")

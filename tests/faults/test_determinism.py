@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from dermoscopy.features.store import FEATURES
 from stages import features, manifest
-from stages.common.features import FEATURES
-from tests.faults.project import contents, make_project
-from tests.params_file import write_params
+from tests.support.params_file import write_params
+from tests.support.stage_project import contents, make_project
 
 IMAGES = 70  # more than the largest chunk
 RESULTS = ["data/manifest.csv", "data/rejected.csv", "metrics/data.json", "plots/class_distribution.csv"]

@@ -11,15 +11,14 @@ from typing import Any, NamedTuple
 import pytest
 
 from benchmarks.workspace import Workspace, executed
-from stages.backbone import convert_to_openvino
-from stages.common.backbones import build_backbone, save_backbone
-from stages.common.errors import DiskError
-from stages.common.files import replacing
-from tests.faults.project import chunks, contents, make_project, run_stage
-from tests.faults.small_disk import filled, remount, small_disk
+from dermoscopy.features.backbones import build_backbone, save_backbone
+from dermoscopy.features.networks import convert_to_openvino
+from dermoscopy.runtime.errors import DiskError
+from dermoscopy.runtime.files import replacing
+from dermoscopy.runtime.workspace import PROJECT, environment
 from tests.faults.test_interruption import CHANGES, PIPELINE, forget, outputs
-from tests.imports import ROOT
-from tools.demo import environment
+from tests.support.small_disk import filled, remount, small_disk
+from tests.support.stage_project import chunks, contents, make_project, run_stage
 
 
 class Finished(NamedTuple):
@@ -41,7 +40,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
 def refusal(folder: Path, stage: str) -> str:
     """Run a stage that has to fail, and return its one line."""
     command = [sys.executable, "-m", f"stages.{stage}"]
-    environ = environment() | {"PYTHONPATH": str(ROOT)}  # the folder itself comes first
+    environ = environment() | {"PYTHONPATH": str(PROJECT)}  # the folder itself comes first
     result = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False)
     lines = [line for line in result.stderr.splitlines() if line and not line.lstrip("\r").startswith(BARS)]
     assert (result.returncode, len(lines)) == (1, 1), result.stderr
@@ -96,7 +95,7 @@ def test_dvc_on_a_full_disk_loses_nothing(finished: Finished, stage: str) -> Non
 
 @pytest.mark.parametrize("form", ["keras", "openvino"])
 def test_a_model_that_does_not_fit_leaves_nothing(keras: Any, tmp_path: Path, form: str) -> None:
-    model = build_backbone(keras, "MobileNetV2", None, 64)
+    model = build_backbone("MobileNetV2", None, 64)
     with small_disk(tmp_path / "small", megabytes=4):
         target = tmp_path / "small/backbone"
         # `replacing` is what raises, when it ends; the line is too long for both in one `with`

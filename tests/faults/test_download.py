@@ -17,12 +17,11 @@ from typing import Literal
 import pytest
 
 from benchmarks.workspace import Workspace
-from stages.common.errors import SourceError
-from stages.sources import archive as source
-from stages.sources import kaggle
-from tests.faults.small_disk import remount, small_disk
-from tests.sources.kaggle_server import KaggleServer
-from tests.sources.machine import (
+from dermoscopy.data.sources import archive as source
+from dermoscopy.data.sources import kaggle
+from dermoscopy.runtime.errors import SourceError
+from tests.support.kaggle_server import KaggleServer
+from tests.support.machine import (
     CHUNK_BYTES,
     DONE,
     FOLDERS,
@@ -33,6 +32,7 @@ from tests.sources.machine import (
     build_archive,
     wait_until,
 )
+from tests.support.small_disk import remount, small_disk
 
 CUT = "the connection to Kaggle failed (cut)"
 SILENT = "the connection to Kaggle failed (silent for 1 s)"

@@ -11,13 +11,13 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
+from dermoscopy.features.engines.choice import load_engine
+from dermoscopy.features.store import FEATURES, FeatureReader, view_file
+from dermoscopy.runtime.errors import DataError
+from dermoscopy.runtime.params import load_params
 from stages import features
-from stages.common.engines import load_engine
-from stages.common.errors import DataError
-from stages.common.features import FEATURES, FeatureReader, view_file
-from stages.common.params import load_params
-from tests.faults.project import chunks, contents, make_project, use_backbone
-from tests.params_file import write_params
+from tests.support.params_file import write_params
+from tests.support.stage_project import chunks, contents, make_project, use_backbone
 
 IMAGES, CHUNK = 40, 16  # three chunks a view
 IN_FIRST_CHUNK = 16

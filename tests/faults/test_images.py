@@ -18,13 +18,13 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from stages.common.errors import DataError
-from stages.common.heads import HeadInfo
-from stages.common.images import MAX_PIXELS, read_image
-from stages.common.tables import read_table
-from tests.imports import ROOT
-from tests.params_file import PARAMS, write_params
-from tools.predict import find_images, read_views
+from dermoscopy.data.images import MAX_PIXELS, read_image
+from dermoscopy.data.tables import read_table
+from dermoscopy.model.classifier import find_images, read_views
+from dermoscopy.model.head import HeadInfo
+from dermoscopy.runtime.errors import DataError
+from dermoscopy.runtime.workspace import PROJECT
+from tests.support.params_file import PARAMS, write_params
 
 HEAD_INFO = HeadInfo(classes=["mel", "nv"], backbone="0" * 64, augmentation=PARAMS.augmentation)
 
@@ -256,7 +256,7 @@ def test_a_few_bytes_that_claim_a_huge_image_are_refused_before_its_memory_is_ta
         "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)\n"
     )
     result = subprocess.run(
-        [sys.executable, "-c", code, str(path)], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code, str(path)], cwd=PROJECT, capture_output=True, text=True, check=True
     )
     error, megabytes = result.stdout.splitlines()
     assert error == f"{path}: the image has more than 100 megapixels"
@@ -341,7 +341,7 @@ def test_many_threads_may_be_the_first_to_read(tmp_path: Path, photograph: Image
         "    print({image.shape for image in pool.map(read_image, Path(sys.argv[1]).iterdir())})\n"
     )
     result = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code, str(tmp_path)], cwd=PROJECT, capture_output=True, text=True, check=True
     )
     assert result.stdout == "{(450, 600, 3)}\n"
 
@@ -391,7 +391,7 @@ def run_manifest(folder: Path, on_bad_image: str, *prefix: str) -> "subprocess.C
     return subprocess.run(
         [*prefix, sys.executable, "-m", "stages.manifest"],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=os.environ | {"PYTHONPATH": str(PROJECT)},
         capture_output=True,
         text=True,
         check=False,

@@ -20,10 +20,9 @@ import pytest
 import yaml
 
 from benchmarks.workspace import Workspace, executed
-from tests.imports import ROOT
-from tools.demo import environment
+from dermoscopy.runtime.workspace import PROJECT, environment
 
-PIPELINE: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+PIPELINE: dict[str, Any] = yaml.safe_load((PROJECT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 ROUNDS = int(os.environ.get("SOAK_ROUNDS", "1"))
 DEADLINE = time.monotonic() + 60 * float(os.environ.get("SOAK_MINUTES", "60"))
 CHANGES: dict[str, dict[str, Any]] = {

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.faults.project import make_project, run_stage
-from tests.feature_folder import write_feature_folder
-from tests.params_file import write_params
+from tests.support.feature_folder import write_feature_folder
+from tests.support.params_file import write_params
+from tests.support.stage_project import make_project, run_stage
 
 FEW, MANY = 300, 3_000
 DIM, VIEWS = 1_536, 5  # of InceptionResNetV2 with the default views

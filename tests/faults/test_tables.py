@@ -16,16 +16,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stages.common.backbones import BackboneInfo, read_backbone_info
-from stages.common.errors import PipelineError, one_line
-from stages.common.features import FeatureReader, view_file
-from stages.common.heads import HeadInfo, build_head, load_head
-from stages.common.labels import read_labels
-from stages.common.tables import read_table, write_table
-from stages.manifest import LABELS_SCHEMA, validate
-from tests.feature_folder import write_feature_folder
-from tests.imports import ROOT
-from tests.params_file import PARAMS, write_params
+from dermoscopy.data.label_tables import read_labels
+from dermoscopy.data.manifest import LABELS_SCHEMA, validate
+from dermoscopy.data.tables import read_table, write_table
+from dermoscopy.features.backbones import BackboneInfo, read_backbone_info
+from dermoscopy.features.store import FeatureReader, view_file
+from dermoscopy.model.head import HeadInfo, build_head, load_head
+from dermoscopy.runtime.errors import PipelineError, one_line
+from dermoscopy.runtime.workspace import PROJECT
+from tests.support.feature_folder import write_feature_folder
+from tests.support.params_file import PARAMS, write_params
 
 BACKBONE = BackboneInfo(
     name="MobileNetV2", image_size=64, dim=1280, fingerprint="0" * 64, files={"backbone.bin": "0" * 64}
@@ -245,13 +245,13 @@ def test_any_backbone_json_is_a_description_or_one_line(tmp_path: Path, content:
 
 
 def test_any_head_json_is_a_description_or_one_line(tmp_path: Path, keras: Any) -> None:
-    build_head(keras, np.zeros(4), np.ones(4), dropout=0.5, classes=2).save(tmp_path / "head.keras")
+    build_head(np.zeros(4), np.ones(4), dropout=0.5, classes=2).save(tmp_path / "head.keras")
 
     @settings(fuzz, max_examples=50)  # the head is loaded each time
     @given(descriptions(HEAD.model_dump_json()))
     def load(content: bytes) -> None:
         (tmp_path / "head.json").write_bytes(content)
-        loaded = attempt(lambda: load_head(keras, tmp_path / "head.keras", tmp_path / "head.json"))
+        loaded = attempt(lambda: load_head(tmp_path / "head.keras", tmp_path / "head.json"))
         assert loaded is None or isinstance(loaded[1], HeadInfo)
 
     load()
@@ -276,7 +276,7 @@ def run_stage(folder: Path, stage: str = "manifest", on_bad_image: str = "fail")
     return subprocess.run(
         [sys.executable, "-m", f"stages.{stage}"],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=os.environ | {"PYTHONPATH": str(PROJECT)},
         capture_output=True,
         text=True,
         check=False,

@@ -14,16 +14,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages.common.backbones import hash_files, load_backbone, read_backbone_info
-from stages.common.errors import BackboneError, DataError
-from stages.common.features import FeatureReader, FeaturesInfo, sealed, view_file
-from stages.common.heads import HeadInfo, load_head
-from stages.common.store import ViewStore
-from tests.faults.project import make_project, use_backbone
-from tests.feature_folder import write_feature_folder
-from tests.imports import ROOT
-from tests.params_file import PARAMS
-from tools.demo import environment
+from dermoscopy.features.backbones import hash_files, load_backbone, read_backbone_info
+from dermoscopy.features.chunks import ViewStore
+from dermoscopy.features.store import FeatureReader, FeaturesInfo, sealed, view_file
+from dermoscopy.model.head import HeadInfo, load_head
+from dermoscopy.runtime.errors import BackboneError, DataError
+from dermoscopy.runtime.workspace import PROJECT, environment
+from tests.support.feature_folder import write_feature_folder
+from tests.support.params_file import PARAMS
+from tests.support.stage_project import make_project, use_backbone
 
 MODULES = {"pickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "torch"}
 BUILTINS = {"eval", "exec", "compile", "__import__"}
@@ -77,7 +76,7 @@ def test_what_executes_its_input_is_found_in_a_source(source: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    [path for folder in ("stages", "tools") for path in (ROOT / folder).rglob("*.py")],
+    [path for folder in ("stages", "tools") for path in (PROJECT / folder).rglob("*.py")],
     ids=lambda path: path.name,
 )
 def test_no_source_executes_its_input(path: Path) -> None:
@@ -185,7 +184,7 @@ def test_a_hostile_head_is_refused_and_not_executed(
     write(keras, lambda_model, mark, head)
     mark.unlink(missing_ok=True)  # saving calls the layer
     with pytest.raises(DataError, match="no trained head can be read"):
-        load_head(keras, head, info)
+        load_head(head, info)
     assert not mark.exists()
 
 
@@ -210,7 +209,7 @@ def test_predict_refuses_a_hostile_head_in_one_line(
     (tmp_path / "models/head.json").write_text(info.model_dump_json())
     mark.unlink(missing_ok=True)
     command = [sys.executable, "-m", "tools.predict", "data/raw/images"]
-    environ = environment() | {"PYTHONPATH": str(ROOT)}
+    environ = environment() | {"PYTHONPATH": str(PROJECT)}
     result = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
     assert result.returncode == 1
     assert [line[:40] for line in result.stderr.splitlines()] == ["error: no trained head can be read from "]
@@ -228,7 +227,7 @@ def test_a_hostile_backbone_is_refused_and_not_executed(
     forged = info.model_copy(update={"files": {name: hash_files(folder)[name] for name in info.files}})
     (folder / "backbone.json").write_text(forged.model_dump_json())
     with pytest.raises(BackboneError, match="no backbone that can be read"):
-        load_backbone(keras, folder)
+        load_backbone(folder)
     assert not mark.exists()
 
 

@@ -10,12 +10,12 @@ import h5py
 import numpy as np
 import pytest
 
-from stages.backbone import build, find_weights
-from stages.common.backbones import fingerprint
-from stages.common.errors import BackboneError
-from stages.common.params import Backbone
-from tests.imports import ROOT
-from tests.params_file import write_params
+from dermoscopy.features.backbones import fingerprint
+from dermoscopy.features.networks import build, find_weights
+from dermoscopy.runtime.errors import BackboneError
+from dermoscopy.runtime.params import Backbone
+from dermoscopy.runtime.workspace import PROJECT
+from tests.support.params_file import write_params
 
 
 def section(weights: str, name: str = "MobileNetV2") -> Backbone:
@@ -63,7 +63,7 @@ def test_without_a_network_one_line_names_the_file_and_the_way_out(tmp_path: Pat
     result = subprocess.run(
         [sys.executable, "-m", "stages.backbone"],
         cwd=tmp_path,
-        env=os.environ | closed | {"PYTHONPATH": str(ROOT), "KERAS_HOME": str(tmp_path / "keras")},
+        env=os.environ | closed | {"PYTHONPATH": str(PROJECT), "KERAS_HOME": str(tmp_path / "keras")},
         capture_output=True,
         text=True,
         check=False,

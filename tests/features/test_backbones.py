@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages.backbone import write_backbone
-from stages.common.backbones import (
+from dermoscopy.features.backbones import (
     affine_preprocessing,
     available_backbones,
     build_backbone,
@@ -15,9 +14,10 @@ from stages.common.backbones import (
     load_backbone,
     read_backbone_info,
 )
-from stages.common.engines import OpenVINOEngine
-from stages.common.errors import BackboneError
-from stages.common.keras_runtime import start_keras
+from dermoscopy.features.engines.choice import OpenVINOEngine
+from dermoscopy.features.networks import write_backbone
+from dermoscopy.runtime.errors import BackboneError
+from dermoscopy.runtime.keras_start import start_keras
 
 NAME, SIZE = "MobileNet", 32  # built in a second, with random weights
 
@@ -53,7 +53,7 @@ def test_every_mode_of_preprocessing_is_among_those_compared(keras: Any) -> None
 
 
 def test_every_available_backbone_has_a_preprocessing_that_was_compared(keras: Any) -> None:
-    modules = {getattr(keras.applications, name).__module__.split(".")[-1] for name in available_backbones(keras)}
+    modules = {getattr(keras.applications, name).__module__.split(".")[-1] for name in available_backbones()}
     assert modules == {module for modules in MODES.values() for module in modules}
 
 
@@ -70,35 +70,35 @@ def test_features_are_the_mean_over_the_feature_map_of_the_preprocessed_image(
     network = keras.applications.MobileNetV2(include_top=False, weights=weights, input_shape=(64, 64, 3))
     preprocessed = keras.applications.mobilenet_v2.preprocess_input(images.copy())
     expected = np.asarray(network(preprocessed, training=False)).mean(axis=(1, 2))
-    features = np.asarray(build_backbone(keras, "MobileNetV2", weights, 64)([images]))
+    features = np.asarray(build_backbone("MobileNetV2", weights, 64)([images]))
     assert features.shape == (3, 1280)
     assert np.abs(features - expected).max() < 1e-4 * np.abs(expected).max()
 
 
 def test_the_backbone_is_frozen(keras: Any) -> None:
-    assert build_backbone(keras, NAME, None, SIZE).trainable_weights == []
+    assert build_backbone(NAME, None, SIZE).trainable_weights == []
 
 
 def test_an_unknown_name_is_refused_with_those_there_are(keras: Any) -> None:
     with pytest.raises(BackboneError, match=r"'MobilNetV2'.*DenseNet121, .*InceptionResNetV2, .*MobileNetV2, "):
-        build_backbone(keras, "MobilNetV2", None, SIZE)
+        build_backbone("MobilNetV2", None, SIZE)
 
 
 def test_a_module_of_keras_applications_is_no_backbone(keras: Any) -> None:
     with pytest.raises(BackboneError, match="is not in keras"):
-        build_backbone(keras, "mobilenet_v2", None, SIZE)
+        build_backbone("mobilenet_v2", None, SIZE)
 
 
 @pytest.mark.parametrize(("name", "least"), [("InceptionResNetV2", 75), ("Xception", 71), ("MobileNetV2", 32)])
 def test_an_image_size_that_is_too_small_is_refused_with_the_least(keras: Any, name: str, least: int) -> None:
     with pytest.raises(BackboneError, match=f"{name}.*image_size {least - 1}.*{least}"):
-        build_backbone(keras, name, None, least - 1)
+        build_backbone(name, None, least - 1)
 
 
 @pytest.mark.filterwarnings("ignore:Skipping nested container")  # one for each layer that finds no weights
 def test_weights_of_another_network_are_refused(keras: Any, mobilenet_weights: Path) -> None:
     with pytest.raises(BackboneError, match="MobileNet with weights"):
-        build_backbone(keras, "MobileNet", str(mobilenet_weights), SIZE)
+        build_backbone("MobileNet", str(mobilenet_weights), SIZE)
 
 
 def test_the_seed_decides_random_weights() -> None:
@@ -114,12 +114,12 @@ def test_no_weight_from_a_file_is_left_to_the_seed(mobilenet_weights: Path) -> N
 
 
 def test_name_and_image_size_are_part_of_the_fingerprint(keras: Any) -> None:
-    model = build_backbone(keras, NAME, None, SIZE)
+    model = build_backbone(NAME, None, SIZE)
     assert len({fingerprint(model, name, size) for name in (NAME, "MobileNetV2") for size in (SIZE, 64)}) == 4
 
 
 def test_the_preprocessing_is_part_of_the_fingerprint(keras: Any) -> None:
-    model = build_backbone(keras, NAME, None, SIZE)
+    model = build_backbone(NAME, None, SIZE)
     before = fingerprint(model, NAME, SIZE)
     preprocessing = model.get_layer("preprocessing")
     kernel, bias = preprocessing.get_weights()
@@ -138,7 +138,7 @@ def test_a_stored_backbone_is_loaded_with_its_weights(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["architecture.json", "backbone.weights.h5", "backbone.xml", "backbone.bin"])
 @pytest.mark.parametrize("damage", ["a flipped bit", "cut short", "missing"])
 def test_a_backbone_with_a_damaged_file_is_refused(keras: Any, tmp_path: Path, name: str, damage: str) -> None:
-    write_backbone(build_backbone(keras, NAME, None, SIZE), NAME, tmp_path)
+    write_backbone(build_backbone(NAME, None, SIZE), NAME, tmp_path)
     path = tmp_path / name
     content = bytearray(path.read_bytes())
     path.unlink()
@@ -148,7 +148,7 @@ def test_a_backbone_with_a_damaged_file_is_refused(keras: Any, tmp_path: Path, n
         path.write_bytes(content[: len(content) - (damage == "cut short")])
     message = f"{name} is damaged or missing: run dvc repro backbone"
     with pytest.raises(BackboneError, match=message):
-        load_backbone(keras, tmp_path)
+        load_backbone(tmp_path)
     with pytest.raises(BackboneError, match=message):
         OpenVINOEngine(tmp_path)
 

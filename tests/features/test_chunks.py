@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
-
 from stages.common import store
-from stages.common.errors import DataError
-from stages.common.params import Augmentation
-from stages.common.store import ViewStore, image_keys, prune, view_key
-from tests.params_file import PARAMS
+
+from dermoscopy.features.chunks import ViewStore, image_keys, prune, view_key
+from dermoscopy.runtime.errors import DataError
+from dermoscopy.runtime.params import Augmentation
+from tests.support.params_file import PARAMS
 
 AUGMENTATION = Augmentation(views=4, horizontal_flip=True, vertical_flip=True, rotation=0.3, zoom=0.2, seed=1)
 KEY = view_key("backbone", "engine", AUGMENTATION, 1)

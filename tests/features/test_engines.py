@@ -7,12 +7,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from stages.backbone import write_backbone
-from stages.common.backbones import build_backbone
-from stages.common.engines import Engine, OpenVINOEngine, TensorFlowEngine, choose_engine, engine_identity, load_engine
-from stages.common.errors import BackboneError
-from stages.common.images import read_image
-from stages.common.views import Warp, render_views
+from dermoscopy.data.images import read_image
+from dermoscopy.features.backbones import build_backbone
+from dermoscopy.features.engines.choice import (
+    Engine,
+    OpenVINOEngine,
+    TensorFlowEngine,
+    choose_engine,
+    engine_identity,
+    load_engine,
+)
+from dermoscopy.features.networks import write_backbone
+from dermoscopy.features.views import Warp, render_views
+from dermoscopy.runtime.errors import BackboneError
 
 SIZE = 224
 
@@ -21,7 +28,7 @@ SIZE = 224
 def backbone(keras: Any, mobilenet_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as the backbone stage makes it: MobileNetV2 with its ImageNet weights."""
     folder = tmp_path_factory.mktemp("backbone")
-    model = build_backbone(keras, "MobileNetV2", str(mobilenet_weights), SIZE)
+    model = build_backbone("MobileNetV2", str(mobilenet_weights), SIZE)
     write_backbone(model, "MobileNetV2", folder)
     return folder
 

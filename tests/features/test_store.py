@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from stages.common.errors import DataError
-from stages.common.features import FeatureReader, FeaturesInfo, sealed, view_file
-from tests.feature_folder import write_feature_folder
+from dermoscopy.features.store import FeatureReader, FeaturesInfo, sealed, view_file
+from dermoscopy.runtime.errors import DataError
+from tests.support.feature_folder import write_feature_folder
 
 IMAGES, VIEWS, DIM = 6, 3, 4
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from stages.common.images import read_image
-from stages.common.params import Augmentation
-from stages.common.views import Warp, draw_warp, render_views
+from dermoscopy.data.images import read_image
+from dermoscopy.features.views import Warp, draw_warp, render_views
+from dermoscopy.runtime.params import Augmentation
 
 AUGMENTATION = Augmentation(views=4, horizontal_flip=True, vertical_flip=True, rotation=0.3, zoom=0.2, seed=1)
 DRAWS = 4000

@@ -8,11 +8,11 @@ import openvino
 import pytest
 from numpy.typing import NDArray
 
-from stages.backbone import write_backbone
-from stages.common.backbones import build_backbone, read_backbone_info
-from stages.common.errors import BackboneError
-from stages.common.heads import build_head
-from stages.page.activation_maps import LastMaps, LinearHead, linear_head
+from dermoscopy.features.backbones import build_backbone, read_backbone_info
+from dermoscopy.features.networks import write_backbone
+from dermoscopy.model.activation_maps import LastMaps, LinearHead, linear_head
+from dermoscopy.model.head import build_head
+from dermoscopy.runtime.errors import BackboneError
 
 CLASSES = 5
 
@@ -21,7 +21,7 @@ CLASSES = 5
 def backbone(keras: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
     """MobileNetV2 with random weights for images of 96 pixels, as Keras model and as folder with OpenVINO's form."""
     keras.utils.set_random_seed(1)
-    model = build_backbone(keras, "MobileNetV2", None, 96)
+    model = build_backbone("MobileNetV2", None, 96)
     folder = tmp_path_factory.mktemp("backbone")
     write_backbone(model, "MobileNetV2", folder)
     return model, folder
@@ -36,7 +36,7 @@ def images() -> NDArray[np.uint8]:
 def head(keras: Any, backbone: tuple[Any, Path], images: NDArray[np.uint8]) -> Any:
     """A head with the statistics of the images' own features and large random weights."""
     features = np.asarray(backbone[0]([images.astype(np.float32)]), np.float64)
-    head = build_head(keras, features.mean(axis=0), features.var(axis=0) + 1e-12, dropout=0.5, classes=CLASSES)
+    head = build_head(features.mean(axis=0), features.var(axis=0) + 1e-12, dropout=0.5, classes=CLASSES)
     random = np.random.default_rng(1)
     head.layers[-1].set_weights([random.normal(size=(features.shape[1], CLASSES)), random.normal(size=CLASSES)])
     return head
@@ -44,7 +44,7 @@ def head(keras: Any, backbone: tuple[Any, Path], images: NDArray[np.uint8]) -> A
 
 @pytest.fixture(scope="module")
 def linear(keras: Any, head: Any) -> LinearHead:
-    return linear_head(keras, head)
+    return linear_head(head)
 
 
 def test_the_mean_of_a_map_and_the_bias_are_the_logit(

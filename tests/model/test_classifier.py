@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.common.errors import DataError
-from stages.common.heads import HeadInfo
-from stages.common.images import read_image
-from stages.common.views import draw_warp, render_views
-from tests.params_file import PARAMS
-from tools.predict import find_images, read_views
+from dermoscopy.data.images import read_image
+from dermoscopy.features.views import draw_warp, render_views
+from dermoscopy.model.classifier import find_images, read_views
+from dermoscopy.model.head import HeadInfo
+from dermoscopy.runtime.errors import DataError
+from tests.support.params_file import PARAMS
 
 INFO = HeadInfo(classes=["mel", "nv"], backbone="0" * 64, augmentation=PARAMS.augmentation)
 

@@ -9,17 +9,16 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from stages.common.backbones import BackboneInfo
-from stages.common.errors import DataError
-from stages.common.features import FeatureReader, view_file
-from stages.common.heads import (
+from dermoscopy.features.backbones import BackboneInfo
+from dermoscopy.features.store import FeatureReader, view_file
+from dermoscopy.model.head import (
     HeadInfo,
     build_head,
     load_head,
     predict_probabilities,
     require_same_backbone,
 )
-from stages.common.training import (
+from dermoscopy.model.training import (
     BLOCK,
     TRAINING_BLOCK,
     all_view_blocks,
@@ -32,8 +31,9 @@ from stages.common.training import (
     predict,
     tabulate,
 )
-from tests.feature_folder import write_feature_folder
-from tests.params_file import PARAMS
+from dermoscopy.runtime.errors import DataError
+from tests.support.feature_folder import write_feature_folder
+from tests.support.params_file import PARAMS
 
 IMAGES, VIEWS, DIM, CLASSES = BLOCK + 52, 3, 6, 3  # more images than are in memory at a time
 TRAIN = PARAMS.train.model_copy(update={"batch_size": 32, "seed": 1})
@@ -65,13 +65,13 @@ def training() -> pd.DataFrame:
 def head(keras: Any) -> Any:
     """A head whose weights are those that training begins with."""
     mean, variance = np.linspace(2, 4, DIM), np.linspace(0.1, 2, DIM)
-    return build_head(keras, mean, variance, dropout=0.5, classes=CLASSES)
+    return build_head(mean, variance, dropout=0.5, classes=CLASSES)
 
 
 @pytest.fixture
 def trainer(keras: Any, head: Any) -> Any:
     """The head in training, by plain gradient descent."""
-    from stages.common.head_trainer import HeadTrainer  # TensorFlow, which the fixture keras has started
+    from dermoscopy.model.fast_fit import HeadTrainer  # TensorFlow, which the fixture keras has started
 
     trainer = HeadTrainer(head)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -245,18 +245,18 @@ def test_each_iterator_of_a_dataset_begins_at_the_beginning(
 
 def test_the_head_normalizes_then_gives_probabilities(keras: Any, features: NDArray[np.float32]) -> None:
     mean, variance = features.reshape(-1, DIM).mean(axis=0), features.reshape(-1, DIM).var(axis=0) + 0.1
-    head = build_head(keras, mean.astype(np.float64), variance.astype(np.float64), dropout=0.5, classes=CLASSES)
+    head = build_head(mean.astype(np.float64), variance.astype(np.float64), dropout=0.5, classes=CLASSES)
     kernel, bias = head.layers[-1].get_weights()
     logits = (features[:50, 0] - mean) / np.sqrt(variance) @ kernel + bias
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    assert np.allclose(predict_probabilities(keras, head, features[:50, 0]), expected, atol=1e-5)
+    assert np.allclose(predict_probabilities(head, features[:50, 0]), expected, atol=1e-5)
 
 
 def test_a_trainer_averages_the_probabilities_of_the_views(
     keras: Any, head: Any, trainer: Any, features: NDArray[np.float32]
 ) -> None:
     averaged = np.exp(trainer(features[:50], training=False))
-    each = [predict_probabilities(keras, head, features[:50, view]) for view in range(VIEWS)]
+    each = [predict_probabilities(head, features[:50, view]) for view in range(VIEWS)]
     assert np.allclose(averaged, np.mean(each, axis=0), atol=1e-6)
     assert np.abs(averaged - each[0]).max() > 1e-3
 
@@ -292,7 +292,7 @@ def test_predictions_are_the_head_on_every_view(
     probabilities = predict(keras, head, reader, rows)
     assert probabilities.shape == (IMAGES, VIEWS, CLASSES)
     for view in range(VIEWS):
-        expected = predict_probabilities(keras, head, features[rows, view])
+        expected = predict_probabilities(head, features[rows, view])
         assert np.allclose(probabilities[:, view], expected, atol=1e-6)
 
 
@@ -319,7 +319,7 @@ class TestFit:
         """Return the trained head and the validation loss of each epoch; 90 images train, 30 validate."""
         images = pd.DataFrame({"row": np.arange(120), "target": np.arange(120) % CLASSES})
         keras.utils.set_random_seed(1)
-        head = build_head(keras, *feature_moments(reader, np.arange(90)), dropout=0.2, classes=CLASSES)
+        head = build_head(*feature_moments(reader, np.arange(90)), dropout=0.2, classes=CLASSES)
         train = TRAIN.model_copy(update={"learning_rate": 0.05, "batch_size": 30, "epochs": 12} | changes)
         log = keras.callbacks.History()
         epochs = fit(keras, head, reader, images[:90], images[90:], train, [log])
@@ -344,7 +344,7 @@ class TestFit:
                 os.truncate(view_file(tmp_path / "features", 0), 200)
 
         images = pd.DataFrame({"row": np.arange(120), "target": np.arange(120) % CLASSES})
-        head = build_head(keras, np.zeros(DIM), np.ones(DIM), dropout=0.2, classes=CLASSES)
+        head = build_head(np.zeros(DIM), np.ones(DIM), dropout=0.2, classes=CLASSES)
         with pytest.raises(DataError, match="run dvc repro features"):
             fit(keras, head, reader, images[:90], images[90:], TRAIN, [Truncate()])
 
@@ -368,9 +368,9 @@ def test_a_head_that_is_saved_and_loaded_in_safe_mode_gives_the_same_output(
 ) -> None:
     head.save(tmp_path / "head.keras")
     (tmp_path / "head.json").write_text(info.model_dump_json(), encoding="utf-8")
-    loaded, loaded_info = load_head(keras, tmp_path / "head.keras", tmp_path / "head.json")
+    loaded, loaded_info = load_head(tmp_path / "head.keras", tmp_path / "head.json")
     assert loaded_info == info
-    before, after = (predict_probabilities(keras, model, features[:50, 0]) for model in (head, loaded))
+    before, after = (predict_probabilities(model, features[:50, 0]) for model in (head, loaded))
     assert np.array_equal(before, after)
 
 
@@ -385,7 +385,7 @@ def test_a_head_that_cannot_be_read_says_what_makes_one(
     if content is not None:
         (tmp_path / spoilt).write_bytes(content)
     with pytest.raises(DataError, match="run dvc repro train"):
-        load_head(keras, tmp_path / "head.keras", tmp_path / "head.json")
+        load_head(tmp_path / "head.keras", tmp_path / "head.json")
 
 
 def test_a_truncated_head_says_what_makes_one(keras: Any, head: Any, info: HeadInfo, tmp_path: Path) -> None:
@@ -394,7 +394,7 @@ def test_a_truncated_head_says_what_makes_one(keras: Any, head: Any, info: HeadI
     content = (tmp_path / "head.keras").read_bytes()
     (tmp_path / "head.keras").write_bytes(content[: len(content) // 2])
     with pytest.raises(DataError, match="run dvc repro train"):
-        load_head(keras, tmp_path / "head.keras", tmp_path / "head.json")
+        load_head(tmp_path / "head.keras", tmp_path / "head.json")
 
 
 def test_a_head_of_another_backbone_is_refused(info: HeadInfo) -> None:

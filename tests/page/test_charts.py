@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from stages.page.charts import draw_chart, precision_recall_chart, reliability_chart, roc_chart, training_chart
+from dermoscopy.page.charts import draw_chart, precision_recall_chart, reliability_chart, roc_chart, training_chart
 
 
 def test_the_corners_of_the_ranges_are_the_corners_of_the_box() -> None:

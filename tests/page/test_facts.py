@@ -5,8 +5,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from stages.page.diagnoses import long_name
-from stages.page.facts import IN_ALL, Estimate, count_parts, data_version, estimate, run_identity
+from dermoscopy.page.diagnoses import long_name
+from dermoscopy.page.facts import IN_ALL, Estimate, count_parts, data_version, estimate, run_identity
 
 
 @pytest.fixture

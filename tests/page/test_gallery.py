@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from stages.page.gallery import SIDE, choose_examples, data_uri, overlay
+from dermoscopy.page.gallery import SIDE, choose_examples, data_uri, overlay
 
 ROWS = [
     ("a", "mel", "mel", 0.6),

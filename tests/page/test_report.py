@@ -16,14 +16,14 @@ import pytest
 import yaml
 from PIL import Image
 
+from dermoscopy.data.tables import read_table
+from dermoscopy.page.gallery import choose_examples, draw_examples
+from dermoscopy.runtime.errors import DataError
+from dermoscopy.runtime.params import load_params
+from dermoscopy.runtime.workspace import PROJECT
 from stages import report
-from stages.common.errors import DataError
-from stages.common.params import load_params
-from stages.common.tables import read_table
-from stages.page.gallery import choose_examples, draw_examples
-from tests.finished_run import relabel, run_pipeline
-from tests.imports import ROOT
-from tests.params_file import write_params
+from tests.support.finished_run import relabel, run_pipeline
+from tests.support.params_file import write_params
 from tools.screenshots import SCHEMES, find_browser, open_browser, take_screenshots
 
 if TYPE_CHECKING:
@@ -267,7 +267,7 @@ def test_an_input_that_is_missing_or_broken_is_named(project: Path, path: str) -
 
 def test_the_stage_needs_no_tensorflow(project: Path) -> None:
     code = "import sys, stages.report; stages.report.main(); assert 'tensorflow' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(ROOT)})
+    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(PROJECT)})
 
 
 @pytest.fixture(scope="module")
@@ -313,7 +313,7 @@ class TestBrowser:
         """At 4.5 to 1 or more, WCAG 2's level AA, wherever text stands on a colour of the page."""
         tab = browser.new_page(color_scheme=scheme)
         tab.goto(page.as_uri())
-        contrasts = tab.evaluate((ROOT / "tests/contrast.js").read_text(encoding="utf-8"))
+        contrasts = tab.evaluate((PROJECT / "tests/contrast.js").read_text(encoding="utf-8"))
         assert len(contrasts) > 100
         assert [(text, ratio) for text, ratio in contrasts if ratio < 4.5] == []
         tab.close()

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 import yaml
 
-from stages.common.params import Params, load_params
-from tests.imports import ROOT, imported_files
+from dermoscopy.runtime.params import Params, load_params
+from dermoscopy.runtime.workspace import PROJECT
+from tests.support.imports import imported_files
 
-PIPELINE: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+PIPELINE: dict[str, Any] = yaml.safe_load((PROJECT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 LEAVES = {
     f"{section}.{key}"
-    for section, values in yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8")).items()
+    for section, values in yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8")).items()
     for key in values
 }
 WITHOUT_TENSORFLOW = ["download", "manifest", "split", "features", "evaluate", "report"]
@@ -43,7 +44,7 @@ def params_read_by(stage: str) -> set[str]:
     attributes = [
         node
         for file in imported_files(f"stages.{stage}")
-        for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8")))
+        for node in ast.walk(ast.parse((PROJECT / file).read_text(encoding="utf-8")))
         if isinstance(node, ast.Attribute)
     ]
     if any(ast.unparse(node) == "params.model_dump" for node in attributes):
@@ -56,7 +57,7 @@ def params_read_by(stage: str) -> set[str]:
 @for_each_stage
 def test_each_stage_lists_exactly_the_modules_it_imports(stage: str) -> None:
     listed = {path for path in PIPELINE[stage]["deps"] if path.endswith(".py")}
-    imported = {path for path in imported_files(f"stages.{stage}") if (ROOT / path).stat().st_size}
+    imported = {path for path in imported_files(f"stages.{stage}") if (PROJECT / path).stat().st_size}
     assert listed == imported
 
 
@@ -70,13 +71,13 @@ def test_data_a_stage_depends_on_are_made_by_an_earlier_stage(stage: str) -> Non
 @for_each_stage
 def test_each_stage_lists_the_templates_beside_its_modules(stage: str) -> None:
     listed = {path for path in PIPELINE[stage]["deps"] if path.startswith("stages/") and not path.endswith(".py")}
-    folders = {(ROOT / path).parent for path in imported_files(f"stages.{stage}")}
+    folders = {(PROJECT / path).parent for path in imported_files(f"stages.{stage}")}
     beside = {file for folder in folders for file in folder.iterdir() if file.is_file() and file.suffix != ".py"}
-    assert {ROOT / path for path in listed} == beside
+    assert {PROJECT / path for path in listed} == beside
 
 
 def test_the_model_registry_is_given_the_head_that_train_writes() -> None:
-    artifact = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["artifacts"]["head"]
+    artifact = yaml.safe_load((PROJECT / "dvc.yaml").read_text(encoding="utf-8"))["artifacts"]["head"]
     assert artifact["type"] == "model"
     assert artifact["path"] in outputs("train")
 
@@ -98,7 +99,7 @@ def test_each_param_is_listed_by_the_stage_that_uses_it_and_nothing_else_is() ->
 
 
 def test_params_yaml_has_exactly_the_keys_of_the_schema() -> None:
-    sections = load_params(ROOT / "params.yaml").model_dump()
+    sections = load_params(PROJECT / "params.yaml").model_dump()
     assert {f"{section}.{key}" for section, values in sections.items() for key in values} == LEAVES
     assert set(sections) == set(Params.model_fields)
 
@@ -106,11 +107,11 @@ def test_params_yaml_has_exactly_the_keys_of_the_schema() -> None:
 @for_each_stage
 def test_each_stage_is_run_as_the_module_of_its_name(stage: str) -> None:
     assert PIPELINE[stage]["cmd"] == f"python -m stages.{stage}"
-    assert (ROOT / f"stages/{stage}.py").is_file()
+    assert (PROJECT / f"stages/{stage}.py").is_file()
 
 
 def test_each_stage_file_is_a_stage_of_the_pipeline() -> None:
-    assert {path.stem for path in (ROOT / "stages").glob("*.py")} - {"__init__"} == set(PIPELINE)
+    assert {path.stem for path in (PROJECT / "stages").glob("*.py")} - {"__init__"} == set(PIPELINE)
 
 
 @for_each_stage
@@ -125,6 +126,6 @@ def test_stages_that_need_no_tensorflow_do_not_import_it() -> None:
         for stage in WITHOUT_TENSORFLOW
     )
     result = subprocess.run(
-        [sys.executable, "-c", f"import sys\n{code}"], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-c", f"import sys\n{code}"], cwd=PROJECT, capture_output=True, text=True, check=True
     )
     assert result.stdout.split("\n") == [*WITHOUT_TENSORFLOW, ""]

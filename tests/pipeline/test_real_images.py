@@ -16,10 +16,10 @@ import pandas as pd
 import pytest
 
 from benchmarks.workspace import Workspace, executed
-from stages.common.images import read_image
-from stages.common.keras_runtime import start_keras
-from stages.common.views import Warp, render_views
-from tools.demo import environment
+from dermoscopy.data.images import read_image
+from dermoscopy.features.views import Warp, render_views
+from dermoscopy.runtime.keras_start import start_keras
+from dermoscopy.runtime.workspace import environment
 
 
 @pytest.fixture(scope="module")

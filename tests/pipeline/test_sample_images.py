@@ -9,11 +9,11 @@ import pytest
 from scipy.special import softmax
 
 from benchmarks.workspace import Workspace, executed
-from stages.common.heads import load_head
-from stages.common.images import read_image
-from stages.common.tables import read_table
-from stages.common.views import Warp, render_views
-from stages.page.activation_maps import LastMaps, linear_head
+from dermoscopy.data.images import read_image
+from dermoscopy.data.tables import read_table
+from dermoscopy.features.views import Warp, render_views
+from dermoscopy.model.activation_maps import LastMaps, linear_head
+from dermoscopy.model.head import load_head
 
 STAGES = ["download", "manifest", "split", "backbone", "features", "train", "evaluate", "report"]
 
@@ -109,8 +109,8 @@ def test_backbone_goes_through_the_whole_pipeline(name: str, dim: int, cache: Pa
     assert workspace.metrics()["test"]["support"] > 0
     # what places add up to is what the head said
     folder, images = workspace.folder, read_table(workspace.folder / "data/manifest.csv").set_index("image_id")
-    head, _ = load_head(keras, folder / "models/head.keras", folder / "models/head.json")
-    linear, last_maps = linear_head(keras, head), LastMaps(folder / "models/backbone")
+    head, _ = load_head(folder / "models/head.keras", folder / "models/head.json")
+    linear, last_maps = linear_head(head), LastMaps(folder / "models/backbone")
     predictions = read_table(folder / "data/predictions.csv").head(5)
     for image_id, expected in zip(predictions["image_id"], predictions.filter(regex="^p_").to_numpy(), strict=True):
         pixels = render_views(read_image(folder / images["path"][image_id]), [Warp()], 75)[0]

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 
 from benchmarks.workspace import Workspace
-from stages.common.images import read_image
-from stages.common.params import Data
-from stages.sources import sample
-from tests.params_file import PARAMS
+from dermoscopy.data.images import read_image
+from dermoscopy.data.sources import sample
+from dermoscopy.runtime.params import Data
+from tests.support.params_file import PARAMS
 from tools.external import ISIC_CLASSES
 
 

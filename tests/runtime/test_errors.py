@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.common.errors import DataError, run
+from dermoscopy.runtime.errors import DataError, run
 
 
 def fail(error: BaseException) -> str:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from stages.common.errors import DataError
-from stages.common.files import replacing, user_path
-from tests.imports import ROOT
+from dermoscopy.runtime.errors import DataError
+from dermoscopy.runtime.files import replacing, user_path
+from dermoscopy.runtime.workspace import PROJECT
 
 
 def fail_to_write_file(path: Path, error: BaseException) -> None:
@@ -78,7 +78,7 @@ def test_a_killed_process_leaves_the_old_file_and_the_next_one_cleans_up(tmp_pat
     )
     path = tmp_path / "file.txt"
     path.write_text("old")
-    result = subprocess.run([sys.executable, "-c", code, str(path)], cwd=ROOT, check=False)
+    result = subprocess.run([sys.executable, "-c", code, str(path)], cwd=PROJECT, check=False)
     assert result.returncode == -signal.SIGKILL
     assert path.read_text() == "old"
     assert len(files_in(tmp_path)) == 2

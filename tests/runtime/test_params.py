@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stages.common.errors import run
-from stages.common.params import load_params
-from tests.imports import ROOT
-from tests.params_file import write_params
+from dermoscopy.runtime.errors import run
+from dermoscopy.runtime.params import load_params
+from dermoscopy.runtime.workspace import PROJECT
+from tests.support.params_file import write_params
 
-TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
+TEXT = (PROJECT / "params.yaml").read_text(encoding="utf-8")
 STAGES = ["download", "manifest", "split", "backbone", "features", "train", "evaluate"]
 
 RANGES: list[tuple[str, list[float], list[float]]] = [  # key, the extremes that are allowed, what is just beyond them
@@ -234,7 +234,7 @@ def test_a_stage_ends_with_one_line_and_leaves_no_file_at_bad_params(tmp_path: P
     result = subprocess.run(
         [sys.executable, "-m", f"stages.{stage}"],
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=os.environ | {"PYTHONPATH": str(PROJECT)},
         capture_output=True,
         text=True,
         check=False,

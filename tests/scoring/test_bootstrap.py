@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from scipy.stats import norm
 
-from stages.common.bootstrap import bootstrap, holm, interval, p_value
-from stages.common.metrics import weighted_auc, weighted_counts
-from tests.prediction_tables import make_predictions
+from dermoscopy.scoring.bootstrap import bootstrap, holm, interval, p_value
+from dermoscopy.scoring.metrics import weighted_auc, weighted_counts
+from tests.support.prediction_tables import make_predictions
 
 LESIONS = pd.Series(["a", "b", "b", "c", "c", "c"])
 

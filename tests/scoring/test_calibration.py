@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from sklearn.metrics import log_loss
 
-from stages.common.calibration import apply_temperature, expected_calibration_error, fit_temperature, reliability
-from stages.common.tables import class_names, probabilities_of
-from tests.prediction_tables import drawn_images, make_predictions
+from dermoscopy.data.tables import class_names, probabilities_of
+from dermoscopy.scoring.calibration import apply_temperature, expected_calibration_error, fit_temperature, reliability
+from tests.support.prediction_tables import drawn_images, make_predictions
 
 
 def spoilt(temperature: float, count: int = 4000) -> pd.DataFrame:

@@ -12,13 +12,13 @@ import pytest
 from scipy.stats import binom
 
 from benchmarks.workspace import Workspace
-from stages.common.bootstrap import DRAWS, bootstrap
-from stages.common.errors import DataError
-from stages.common.metrics import point_metrics, weighted_counts
-from stages.common.tables import PREDICTIONS_TTA, write_table
-from tests.imports import ROOT
-from tests.prediction_tables import drawn_images
-from tools.compare import Run, compare, mcnemar, params_that_differ, require_same_images, verdict
+from dermoscopy.data.tables import PREDICTIONS_TTA, write_table
+from dermoscopy.runtime.errors import DataError
+from dermoscopy.runtime.workspace import PROJECT
+from dermoscopy.scoring.bootstrap import DRAWS, bootstrap
+from dermoscopy.scoring.comparison import Run, compare, mcnemar, params_that_differ, require_same_images, verdict
+from dermoscopy.scoring.metrics import point_metrics, weighted_counts
+from tests.support.prediction_tables import drawn_images
 
 
 def make_run(name: str, table: pd.DataFrame, **params: Any) -> Run:
@@ -161,8 +161,8 @@ def test_params_that_differ_are_shown_and_what_a_run_lacks_is_empty(table: pd.Da
 PROJECT = """
 from pathlib import Path
 import yaml
-from stages.common.tables import write_table
-from tests.prediction_tables import drawn_images
+from dermoscopy.data.tables import write_table
+from tests.support.prediction_tables import drawn_images
 
 params = yaml.safe_load(Path("params.yaml").read_text())
 seed = params["split"]["seed"]
@@ -188,7 +188,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
         "{backbone: {name: usual}, evaluate: {tta: true}, split: {seed: 1, test: 0.15}, train: {skill: 1.0}}\n"
     )
     (workspace.folder / "make.py").write_text(PROJECT)
-    (workspace.folder / "tests").symlink_to(ROOT / "tests")
+    (workspace.folder / "tests").symlink_to(PROJECT / "tests")
     (workspace.folder / ".gitignore").write_text("/data\n__pycache__\n")
     (workspace.folder / "dvc.yaml").unlink()
     options = [*(f"-o{out}" for out in OUTS), *(f"-p{param}" for param in PARAMS), "-dmake.py"]
@@ -304,7 +304,7 @@ class TestProject:
         assert output.startswith("error: data/predictions_tta.csv is missing")
 
     def test_make_backbones_queues_them_and_ends_with_the_table(self, project: Workspace) -> None:
-        shutil.copy(ROOT / "Makefile", project.folder)
+        shutil.copy(PROJECT / "Makefile", project.folder)
         binaries = Path(sys.executable).parent
         # there is an experiment named same, which gives way
         settings = [

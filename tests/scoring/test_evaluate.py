@@ -10,14 +10,20 @@ import pytest
 from PIL import Image
 from sklearn.metrics import balanced_accuracy_score
 
+from dermoscopy.data.tables import class_names, read_table, write_table
+from dermoscopy.runtime.errors import DataError
+from dermoscopy.scoring.calibration import apply_temperature, fit_temperature
+from dermoscopy.scoring.evaluation import (
+    clinical,
+    draw_confusion_matrix,
+    precision_recall_curves,
+    roc_curves,
+    score_subgroups,
+)
+from dermoscopy.scoring.metrics import point_metrics, score
 from stages import evaluate as stage
-from stages.common.calibration import apply_temperature, fit_temperature
-from stages.common.errors import DataError
-from stages.common.metrics import point_metrics, score
-from stages.common.tables import class_names, read_table, write_table
-from stages.evaluate import clinical, draw_confusion_matrix, precision_recall_curves, roc_curves, score_subgroups
-from tests.params_file import PARAMS, write_params
-from tests.prediction_tables import drawn_images, eight_images
+from tests.support.params_file import PARAMS, write_params
+from tests.support.prediction_tables import drawn_images, eight_images
 
 CLASSES = ["bkl", "mel", "nv"]
 PLOTS = ["confusion_matrix.csv", "confusion_matrix.png", "precision_recall.csv", "reliability.csv", "roc.csv"]

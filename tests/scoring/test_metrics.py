@@ -17,9 +17,9 @@ from sklearn.metrics import (
     roc_curve,
 )
 
-from stages.common.metrics import point_metrics, score, screening_metrics, weighted_auc, weighted_metrics
-from stages.common.tables import class_names, probabilities_of
-from tests.prediction_tables import drawn_images, eight_images, make_predictions
+from dermoscopy.data.tables import class_names, probabilities_of
+from dermoscopy.scoring.metrics import point_metrics, score, screening_metrics, weighted_auc, weighted_metrics
+from tests.support.prediction_tables import drawn_images, eight_images, make_predictions
 
 MALIGNANT = ["akiec", "bcc", "mel"]
 

@@ -7,8 +7,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmarks.made_up import made_up_info, write_features
-from stages.common.features import FeatureReader
-from tests.params_file import PARAMS
+from dermoscopy.features.store import FeatureReader
+from tests.support.params_file import PARAMS
 
 
 def write_feature_folder(folder: Path, features: NDArray[np.float32]) -> FeatureReader:

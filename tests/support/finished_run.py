@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from stages import backbone, download, evaluate, features, manifest, report, split, train
-from tests.params_file import write_params
+from tests.support.params_file import write_params
 
 PARAMS: dict[str, dict[str, Any]] = {
     "data": {"source": "sample", "sample_images": 120},

@@ -3,7 +3,7 @@
 import ast
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from dermoscopy.runtime.workspace import PROJECT
 
 
 def _source_files(module: str) -> list[Path]:
@@ -11,13 +11,13 @@ def _source_files(module: str) -> list[Path]:
     parts = module.split(".")
     names = [Path(*parts[: length + 1]) for length in range(len(parts))]
     candidates = [path for name in names for path in (name.with_suffix(".py"), name / "__init__.py")]
-    return [path for path in candidates if (ROOT / path).is_file()]
+    return [path for path in candidates if (PROJECT / path).is_file()]
 
 
-def _imported_modules(file: Path) -> set[str]:
+def imported_modules(file: Path) -> set[str]:
     """Return every module that a file names in an import, wherever in the file, absolute names only."""
     modules = set()
-    for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse((PROJECT / file).read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -35,5 +35,5 @@ def imported_files(module: str) -> set[str]:
         file = waiting.pop()
         if file not in found:
             found.add(file)
-            waiting += [path for name in _imported_modules(file) for path in _source_files(name)]
+            waiting += [path for name in imported_modules(file) for path in _source_files(name)]
     return {file.as_posix() for file in found}

@@ -15,12 +15,12 @@ import cv2
 import numpy as np
 import pytest
 
-from stages.common.params import load_params
-from stages.sources import archive as source
-from stages.sources import kaggle
-from tests.imports import ROOT
-from tests.params_file import write_params
-from tests.sources.kaggle_server import KaggleServer
+from dermoscopy.data.sources import archive as source
+from dermoscopy.data.sources import kaggle
+from dermoscopy.runtime.params import load_params
+from dermoscopy.runtime.workspace import PROJECT
+from tests.support.kaggle_server import KaggleServer
+from tests.support.params_file import write_params
 
 CLASSES = ["akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"]
 SMALL = 42  # images in the archive of all tests that do not need the true number
@@ -109,8 +109,8 @@ class Machine:
 
     def start(self, stderr: int = subprocess.PIPE) -> "subprocess.Popen[str]":
         write_params(self.project, {"data": self.params})
-        environment = self.settings(ROOT)
-        environment["PYTHONPATH"] += f"{os.pathsep}{ROOT}"
+        environment = self.settings(PROJECT)
+        environment["PYTHONPATH"] += f"{os.pathsep}{PROJECT}"
         return subprocess.Popen(
             [sys.executable, "-m", "stages.download"],
             cwd=self.project,

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.processes import measured, stage_command, stage_environment
-from tests.params_file import write_params
+from tests.support.params_file import write_params
 
 
 def draw_images(raw: Path, images: int, width: int = 48, height: int = 36, seed: int = 0) -> None:

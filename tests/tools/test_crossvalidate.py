@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.common.backbones import BackboneInfo
-from stages.common.errors import DataError
-from stages.common.labels import read_labels
-from stages.common.tables import write_table
-from tests.feature_folder import write_feature_folder
-from tests.imports import ROOT
-from tests.params_file import PARAMS, write_params
+from dermoscopy.data.label_tables import read_labels
+from dermoscopy.data.tables import write_table
+from dermoscopy.features.backbones import BackboneInfo
+from dermoscopy.runtime.errors import DataError
+from dermoscopy.runtime.workspace import PROJECT
+from tests.support.feature_folder import write_feature_folder
+from tests.support.params_file import PARAMS, write_params
 from tools.crossvalidate import assign_folds, summarize
 
 IMAGES, LESIONS, CLASSES, DIM = 180, 90, 3, 32
@@ -56,7 +56,7 @@ def crossvalidate(
     result = subprocess.run(
         [sys.executable, "-m", "tools.crossvalidate", *options],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=os.environ | {"PYTHONPATH": str(PROJECT)},
         capture_output=True,
         text=True,
         check=False,

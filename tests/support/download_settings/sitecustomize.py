@@ -11,7 +11,7 @@ if sys.orig_argv[1:] == ["-m", "stages.download"]:
     sys.path.insert(0, os.environ["TEST_PROJECT"])  # whose modules are run
     from kagglesdk import kaggle_env
 
-    from stages.sources import archive, kaggle
+    from dermoscopy.data.sources import archive, kaggle
 
     settings = json.loads(os.environ["TEST_SETTINGS"])
     kaggle_env._env_to_endpoint[kaggle_env.KaggleEnv.LOCAL] = settings["endpoint"]
