@@ -5,15 +5,16 @@ BIN := $(VENV)/bin
 # DVC runs `python -m stages.NAME`: it must find the environment's Python.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo repro backbones screenshots bench test soak lint format requirements clean
+.PHONY: help demo repro backbones screenshots bench test test-all soak lint format requirements clean
 
 help:
-	@echo "make demo         try the whole pipeline on drawn images: no account, no data, two minutes"
+	@echo "make demo         the whole pipeline on drawn images: no account, no data, two minutes"
 	@echo "make repro        the real thing: download HAM10000 from Kaggle, train, evaluate, report (dvc repro)"
 	@echo "make backbones    train on each of $(BACKBONES), and compare them"
 	@echo "make screenshots  pictures of the report, on a phone, on a desktop and printed (needs Chromium)"
 	@echo "make bench        measure how fast all of it is, against what (half an hour, nothing else running)"
-	@echo "make test         run the tests"
+	@echo "make test         the fast tests: five minutes"
+	@echo "make test-all     all tests: twenty minutes"
 	@echo "make soak         kill and interrupt every stage at random, 20 times each (ROUNDS=20 MINUTES=90)"
 	@echo "make lint         check style and types"
 
@@ -60,6 +61,9 @@ bench: $(BIN)/.installed-bench
 	$(BIN)/python -m benchmarks
 
 test: $(BIN)/.installed-dev
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+test-all: $(BIN)/.installed-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # Kill and interrupt every stage at random moments: ROUNDS of each, begun within MINUTES.
@@ -77,7 +81,7 @@ format: $(BIN)/.installed-dev
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-# Pin anew what the .in files choose.
+# Pin what the .in files choose, in the newest versions.
 requirements: $(BIN)/.installed
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --custom-compile-command "make requirements" --upgrade requirements.in -o requirements.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --custom-compile-command "make requirements" --upgrade requirements-dev.in -o requirements-dev.txt

@@ -5,14 +5,14 @@ from functools import partial
 from dermoscopy.data.images import configure_image_libraries
 from dermoscopy.data.tables import read_table
 from dermoscopy.features.backbones import read_backbone_info
-from dermoscopy.features.chunks import KEEP_VIEWS, ViewChunks, prune
+from dermoscopy.features.chunks import KEEP_VIEWS, ViewChunks, chunk_folder, prune
 from dermoscopy.features.engines.choice import choose_engine, engine_identity, load_engine
 from dermoscopy.features.extraction import compute_missing
 from dermoscopy.features.recipe import image_keys, view_key
 from dermoscopy.features.store import FeaturesInfo, write_features
 from dermoscopy.runtime.commands import run_stage
 from dermoscopy.runtime.params import Augmentation, Features
-from dermoscopy.runtime.paths import CHUNKS, MANIFEST
+from dermoscopy.runtime.paths import MANIFEST
 
 
 def main(augmentation: Augmentation, features: Features) -> None:
@@ -23,8 +23,6 @@ def main(augmentation: Augmentation, features: Features) -> None:
     identity = engine_identity(engine)
     keys = [view_key(backbone.fingerprint, identity, augmentation, view) for view in range(augmentation.views + 1)]
     images = image_keys(manifest)
-    chunks = [ViewChunks(CHUNKS, key, images, backbone.dim) for key in keys]
-    compute_missing(manifest, chunks, augmentation, backbone.image_size, partial(load_engine, engine))
     info = FeaturesInfo(
         backbone=backbone.fingerprint,
         engine=identity,
@@ -34,8 +32,11 @@ def main(augmentation: Augmentation, features: Features) -> None:
         keys=keys,
         checksum="",
     )
-    write_features(manifest, chunks, info)
-    prune(CHUNKS, keep=max(KEEP_VIEWS, len(keys)))
+    with chunk_folder() as folder:
+        chunks = [ViewChunks(folder, key, images, backbone.dim) for key in keys]
+        compute_missing(manifest, chunks, augmentation, backbone.image_size, partial(load_engine, engine))
+        write_features(manifest, chunks, info)
+        prune(folder, keep=max(KEEP_VIEWS, len(keys)))
     print(f"features: {info.dim} numbers for {info.images} images x {info.views} views, by {info.engine}")
 
 

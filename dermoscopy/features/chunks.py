@@ -9,10 +9,12 @@ A chunk is a SHA-256 over the key of the view and all that follows, then one rec
 its feature, float32. It has no header that damage could make mean something else.
 """
 
+import fcntl
 import hashlib
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +22,26 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dermoscopy.runtime.errors import DataError
-from dermoscopy.runtime.files import replacing
+from dermoscopy.runtime.files import project_folder, replacing
+from dermoscopy.runtime.paths import CHUNKS
 
 CHUNK = 256
 # At HAM10000's size a view of InceptionResNetV2 features takes 62 MB.
 KEEP_VIEWS = 64
+
+
+@contextmanager
+def chunk_folder() -> Iterator[Path]:
+    """Give the folder of all chunks, locked: one process at a time computes features, and others wait for it.
+
+    It is the project's also where a copy of the project runs (`dvc exp run --queue` and `--temp`), so that no
+    experiment computes what another one has.
+    """
+    folder = project_folder() / CHUNKS
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # given up when the file is closed, also where the process is killed
+        yield folder
 
 
 class ViewChunks:

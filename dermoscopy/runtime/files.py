@@ -75,18 +75,23 @@ def _fsync(path: Path) -> None:
         os.close(descriptor)
 
 
+def project_folder() -> Path:
+    """Return the top folder of the project, also in a copy of it: `dvc exp run --queue` and `--temp` run in one.
+
+    The copies lie below .dvc/tmp/exps/ of the project.
+    """
+    for parent in Path.cwd().parents:
+        if parent.parts[-3:] == (".dvc", "tmp", "exps"):
+            return parent.parents[2]
+    return Path.cwd()
+
+
 def user_path(path: str) -> Path:
     """Return the absolute path that a param means: a relative one starts at the top folder of the project.
 
-    `dvc exp run --queue` and `--temp` run in a copy of the project below `.dvc/tmp/exps/`; a relative path starts
-    at the project that holds the copy, because the user wrote it there.
+    In a copy that DVC made for an experiment it starts at the project that holds the copy: the user wrote it there.
     """
-    root = Path.cwd()
-    for parent in root.parents:
-        if parent.parts[-3:] == (".dvc", "tmp", "exps"):
-            root = parent.parents[2]
-            break
     try:
-        return (root / Path(path).expanduser()).resolve()
+        return (project_folder() / Path(path).expanduser()).resolve()
     except RuntimeError as error:  # the home of a user that does not exist
         raise ParamsError(f"{path} is not a path: {error}") from None

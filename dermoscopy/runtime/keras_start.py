@@ -14,7 +14,7 @@ from typing import Literal
 from dermoscopy.runtime.errors import PipelineError
 
 # What a user's environment may say to Keras or TensorFlow, and what would change results or end in a traceback.
-_OVERRIDDEN = ("TF_USE_LEGACY_KERAS", "KERAS_NNX_ENABLED", "KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH")
+_OVERRIDDEN = ("TF_USE_LEGACY_KERAS", "KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH")
 
 _one_at_a_time = threading.Lock()  # standard error belongs to the whole process
 
@@ -34,13 +34,14 @@ def start_keras(seed: int, backend: Literal["tensorflow", "openvino"] = "tensorf
         PipelineError: Keras runs on OpenVINO already and TensorFlow is needed, or it refuses keras.json.
     """
     os.environ["KERAS_BACKEND"] = backend  # read once, when Keras is imported
+    os.environ["KERAS_NNX_ENABLED"] = "false"  # unset, keras.json would decide
     for name in _OVERRIDDEN:
         os.environ.pop(name, None)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # an error that matters comes as an exception
     with _one_at_a_time, _silent_stderr(), _without_collection():
         try:
             import keras
-        except ValueError as error:
+        except (ValueError, TypeError, AttributeError) as error:  # the last two where it is JSON of another form
             raise PipelineError(f"Keras refuses its keras.json ({error}): fix or delete that file") from None
     if keras.config.backend() not in (backend, "tensorflow"):
         raise PipelineError(f"Keras runs on {keras.config.backend()} in this process, and {backend} is needed")

@@ -131,6 +131,8 @@ def load_params(path: Path = PARAMS) -> Params:
     except MarkedYAMLError as error:
         place = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ParamsError(f"{path}{place} cannot be read as YAML: {error.problem}") from None
+    except RecursionError:
+        raise ParamsError(f"{path} cannot be read as YAML: it is nested too deeply") from None
     except (OSError, ValueError, YAMLError) as error:  # ValueError: not UTF-8, or a date such as 2026-02-30
         raise ParamsError(f"{path} cannot be read as YAML: {error}") from None
     try:
@@ -146,9 +148,16 @@ def _describe(error: Any) -> str:
         case "missing":
             return f"{key} is missing"
         case "extra_forbidden" | "invalid_key":
-            schema: Any = Params.model_fields[error["loc"][0]].annotation if len(error["loc"]) > 1 else Params
-            return f"{key} is not a known key: the keys here are {', '.join(schema.model_fields)}"
+            return f"{key} is not a known key: the keys here are {_keys(error['loc'][:-1])}"
+        case "model_type":
+            return f"{key or 'the file'} must have the keys {_keys(error['loc'])}"
         case "value_error":
             return str(error["ctx"]["error"])
     message = error["msg"][0].lower() + error["msg"][1:]
     return f"{key} = {error['input']!r}: {message}" if key else message
+
+
+def _keys(section: tuple[str, ...]) -> str:
+    """Return the keys of a section of the params, or where there is none of the whole file."""
+    schema: Any = Params.model_fields[section[0]].annotation if section else Params
+    return ", ".join(schema.model_fields)

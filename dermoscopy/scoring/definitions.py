@@ -35,7 +35,7 @@ def classification_metrics(predictions: pd.DataFrame) -> Statistic:
         of_probabilities = {
             "auc": auc,
             "macro_auc": _mean_of_defined(auc),
-            "log_loss": weights @ losses / weights.sum(axis=1),
+            "log_loss": (weights * losses).sum(axis=1) / weights.sum(axis=1),
         }
         return counts(weights) | of_probabilities
 

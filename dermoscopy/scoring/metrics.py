@@ -97,7 +97,8 @@ def read_metrics(path: Path = METRICS) -> dict[str, Metrics]:
         raise DataError(f"{path} is missing: run dvc repro, which makes it") from None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise DataError(f"{path} cannot be read ({'.'.join(map(str, first['loc']))}: {first['msg']})") from None
+        reason = ": ".join(filter(None, [".".join(map(str, first["loc"])), first["msg"]]))
+        raise DataError(f"{path} cannot be read ({reason}): delete it and run dvc repro") from None
 
 
 def point_metrics(predictions: pd.DataFrame) -> Metrics:
