@@ -1,5 +1,1 @@
-"""How fast the pipeline is, against what: `make bench`."""
-
-from pathlib import Path
-
-RESULTS = Path(__file__).with_name("results.json")
+"""How fast the pipeline is, compared with what: `make bench`."""

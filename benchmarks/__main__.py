@@ -1,29 +1,18 @@
-"""Run the benchmarks, print their tables, and write benchmarks/results.json.
+"""Run benchmarks, print their tables, and write the results to benchmarks/results.json.
 
-Each benchmark is a module of this package with a function `measure`, which returns tables: rows by title. Those that
-are named run again and replace their part of results.json; without a name, all but those of growth run.
+Each benchmark is a module of this package with a function `measure`, which returns tables: rows by title. A benchmark
+that is named is run, and its part of results.json replaced; without a name all are run but those of growth.
 """
 
 import argparse
-import json
 import os
-import platform
 import time
-from collections.abc import Mapping
 from importlib import import_module
-from pathlib import Path
-from typing import Any
 
-import pandas as pd
-
-from benchmarks import RESULTS
+from benchmarks.results import print_tables, read_results, record
 from benchmarks.targets import as_markdown
-from benchmarks.timing import Row
-from dermoscopy.data.tables import write_json
-from dermoscopy.runtime.errors import run
+from dermoscopy.runtime.commands import run_command
 
-# What runs only by its name, because it takes long.
-LONG = ("growth", "growth_of_manifest")
 BENCHMARKS = (
     "startup",
     "variation",
@@ -33,58 +22,25 @@ BENCHMARKS = (
     "original_study",
     "first_result",
 )
+LONG = ("growth", "growth_of_manifest")  # run only when they are named
 
 
 def main() -> None:
+    known = ", ".join(BENCHMARKS + LONG)
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of: {', '.join(BENCHMARKS + LONG)}")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of: {known}")
     names = parser.parse_args().names or list(BENCHMARKS)
     if unknown := set(names) - {*BENCHMARKS, *LONG}:
-        parser.error(f"there is no benchmark {min(unknown)}: choose from {', '.join(BENCHMARKS + LONG)}")
+        parser.error(f"unknown benchmark {min(unknown)}: choose from {known}")
 
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # Python compiles a module once, wherever it may keep the result
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # modules are compiled once, not in every process
     for name in names:
         start = time.monotonic()
         tables = import_module(f"benchmarks.{name}").measure()
         print_tables(tables)
         record(name, tables, time.monotonic() - start)
-    print(f"\n{as_markdown(json.loads(RESULTS.read_text(encoding='utf-8')))}")
-
-
-def record(name: str, tables: Mapping[str, list[Row]], seconds: float) -> None:
-    """Replace the part of results.json that a benchmark has."""
-    results: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
-    results[name] = {"machine": describe_machine(), "seconds": round(seconds), "tables": tables}
-    write_json(results, RESULTS)
-    print(f"benchmarks: {name} took {seconds:.0f} s", flush=True)
-
-
-def describe_machine() -> dict[str, str | int | None]:
-    """Return the processor, the number of cores that may be used, and the versions that decide the speed."""
-    from importlib.metadata import version
-
-    return {
-        "processor": processor(),
-        "cores": len(os.sched_getaffinity(0)),
-        "python": platform.python_version(),
-        **{library: version(library) for library in ("tensorflow", "openvino", "numpy", "opencv-python-headless")},
-    }
-
-
-def processor() -> str:
-    """Return the name of the processor, as far as the system tells it."""
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.machine()
-
-
-def print_tables(tables: Mapping[str, list[Row]]) -> None:
-    """Print tables, rows by title."""
-    for title, rows in tables.items():
-        print(f"\n{title}")
-        print(pd.DataFrame(rows).to_string(index=False, float_format="{:.3g}".format, na_rep=""))
+    print(f"\n{as_markdown(read_results())}")
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

@@ -1,4 +1,4 @@
-"""How fast each engine runs a backbone, images in memory, and how far that is from what the machine can do at most."""
+"""How fast each engine runs a backbone on images in memory, and which share of the machine's limit that is."""
 
 from contextlib import ExitStack, closing
 from functools import partial
@@ -22,19 +22,19 @@ def measure() -> dict[str, list[Row]]:
     """Return a row for each backbone and engine, and one for each backbone and library of matrix products."""
     tables: dict[str, list[Row]] = {"Engines, 224 pixels, float32": [], "What the machine can do": []}
     for name in BACKBONES:
-        for title, rows in zip(tables, measure_backbone(make_backbone(name)), strict=True):
+        for title, rows in zip(tables, measure_engines(make_backbone(name)), strict=True):
             tables[title] += rows
     return tables
 
 
-def measure_backbone(backbone: BackboneFolder) -> tuple[list[Row], list[Row]]:
-    """Return the rows of the engines and of the matrix products, which took turns with them."""
+def measure_engines(backbone: BackboneFolder) -> tuple[list[Row], list[Row]]:
+    """Return the rows of the engines and of the matrix products, all measured in turns."""
     with ExitStack() as stack:
         workers = {name: stack.enter_context(closing(Worker(load, backbone.path))) for name, load in engines().items()}
         machine = {name: stack.enter_context(closing(Worker(load))) for name, load in products().items()}
         features = {name: worker.call(first_features) for name, worker in workers.items()}
         counts = {name: images_for(TURN_SECONDS, worker) for name, worker in workers.items()}
-        turns = {f"engine {name}": partial(worker.call, run, counts[name]) for name, worker in workers.items()}
+        turns = {f"engine {name}": partial(worker.call, run_images, counts[name]) for name, worker in workers.items()}
         turns |= {f"product {name}": partial(worker.call, multiply) for name, worker in machine.items()}
         alternate(turns, rounds=1)  # to warm up
         seconds = alternate(turns, ROUNDS)
@@ -74,16 +74,16 @@ def first_features(infer: Infer, size: int = SIZE) -> NDArray[np.float32]:
     return infer(noise_images(BATCH, size))
 
 
-def run(infer: Infer, count: int) -> None:
-    """Run so many images."""
+def run_images(infer: Infer, count: int) -> None:
+    """Compute the features of this many images of noise."""
     infer(np.resize(noise_images(BATCH), (count, SIZE, SIZE, 3)))
 
 
 def images_for(seconds: float, worker: Worker[Infer]) -> int:
-    """Return how many images, in whole batches, take about so long."""
-    return BATCH * max(1, round(seconds / timed(partial(worker.call, run, BATCH))))
+    """Return how many images, in whole batches, take about this long."""
+    return BATCH * max(1, round(seconds / timed(partial(worker.call, run_images, BATCH))))
 
 
 def greatest_difference(features: NDArray[np.float32], reference: NDArray[np.float32]) -> float:
-    """Return the greatest difference of any number of an image's features, relative to the greatest of these."""
+    """Return the greatest error in any image's features, relative to the greatest of its reference features."""
     return float((np.abs(features - reference).max(axis=1) / np.abs(reference).max(axis=1)).max())

@@ -1,4 +1,4 @@
-"""Inference engines, each as those who know it would run it on two cores: float32, weights loaded once.
+"""Inference engines, each set up as its experts would for a few cores: float32, weights loaded once.
 
 Each function loads a backbone from its folder and returns a function from images, (n, size, size, 3), uint8, to
 features, (n, dim). All but PyTorch run the very same network.
@@ -15,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.inputs import ONNX
-from dermoscopy.features.backbones import load_backbone, read_backbone_info
-from dermoscopy.features.engines.choice import OpenVINOEngine, TensorFlowEngine
+from dermoscopy.features.backbones import read_backbone_info
+from dermoscopy.features.engines.openvino_engine import OpenVINOEngine
+from dermoscopy.features.engines.tensorflow_engine import TensorFlowEngine
+from dermoscopy.runtime.keras_start import start_keras
 
 Infer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
@@ -29,47 +31,47 @@ TIMM_NAMES = {
 }
 
 
-def tensorflow(folder: Path) -> Infer:
-    """The stage's engine, with smaller batches, which are as fast."""
+def load_tensorflow(folder: Path) -> Infer:
+    """The features stage's engine, with smaller batches, which are as fast."""
     engine = TensorFlowEngine(folder)
     engine.BATCH = BATCH
-    return lambda images: engine.run(images, len(images))
+    return lambda images: engine.compute(images, len(images))
 
 
-def tensorflow_xla(folder: Path) -> Infer:
-    """The same, compiled as a whole."""
-    from dermoscopy.runtime.keras_start import start_keras
-
-    keras = start_keras(seed=0)
+def load_tensorflow_xla(folder: Path) -> Infer:
+    """TensorFlow, with the whole network compiled by XLA."""
+    start_keras(seed=0)
     import tensorflow as tf
+
+    from dermoscopy.features.networks import load_backbone
 
     model = load_backbone(folder)
     infer = tf.function(lambda batch: model([tf.cast(batch, tf.float32)], training=False), jit_compile=True)
     return lambda images: np.concatenate([infer(batch).numpy() for batch in batches(images)])[: len(images)]
 
 
-def openvino(folder: Path) -> Infer:
-    """The stage's engine: throughput hint, asynchronous requests."""
+def load_openvino(folder: Path) -> Infer:
+    """The features stage's engine: throughput hint, asynchronous requests."""
     engine = OpenVINOEngine(folder)
-    return lambda images: engine.run(images, len(images))
+    return lambda images: engine.compute(images, len(images))
 
 
-def openvino_default(folder: Path) -> Infer:
-    """As it comes, for latency: one image after the other, each on all cores."""
+def load_openvino_default(folder: Path) -> Infer:
+    """OpenVINO with its default settings, which are for latency: one image after the other, each on all cores."""
     import openvino
 
     model = openvino.Core().compile_model(folder / "backbone.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return lambda images: np.concatenate([model(image[None].astype(np.float32))[0] for image in images])
 
 
-def onnxruntime(folder: Path) -> Infer:
-    """One image after the other, each on all cores."""
+def load_onnxruntime(folder: Path) -> Infer:
+    """ONNX Runtime, one image after the other, each on all cores."""
     run = _session(folder, cores())
     return lambda images: np.concatenate([run(image) for image in images])
 
 
-def onnxruntime_parallel(folder: Path) -> Infer:
-    """An image on each core."""
+def load_onnxruntime_parallel(folder: Path) -> Infer:
+    """ONNX Runtime, an image on each core."""
     run = _session(folder, 1)
     pool = ThreadPoolExecutor(cores())
     return lambda images: np.concatenate(list(pool.map(run, images)))
@@ -85,8 +87,8 @@ def _session(folder: Path, threads: int) -> Infer:
     return lambda image: session.run(None, {name: image[None].astype(np.float32)})[0]
 
 
-def pytorch(folder: Path) -> Infer:
-    """timm's network of the same architecture, with weights of its own and without preprocessing."""
+def load_pytorch(folder: Path) -> Infer:
+    """PyTorch: timm's network of the same architecture, with weights of its own and without preprocessing."""
     import timm
     import torch
 
@@ -102,17 +104,17 @@ def pytorch(folder: Path) -> Infer:
 
 
 def engines() -> dict[str, Callable[[Path], Infer]]:
-    """Return all whose library is installed, by what tables call them; TensorFlow first."""
+    """Return the engines whose library is installed, by the name that they have in tables; TensorFlow first."""
     found: dict[str, Callable[[Path], Infer]] = {
-        "TensorFlow": tensorflow,
-        "TensorFlow, XLA": tensorflow_xla,
-        "OpenVINO (ours)": openvino,
-        "OpenVINO, defaults": openvino_default,
+        "TensorFlow": load_tensorflow,
+        "TensorFlow, XLA": load_tensorflow_xla,
+        "OpenVINO (ours)": load_openvino,
+        "OpenVINO, defaults": load_openvino_default,
     }
     if find_spec("onnxruntime") is not None and find_spec("tf2onnx") is not None:
-        found |= {"ONNX Runtime": onnxruntime, "ONNX Runtime, an image a core": onnxruntime_parallel}
+        found |= {"ONNX Runtime": load_onnxruntime, "ONNX Runtime, an image a core": load_onnxruntime_parallel}
     if find_spec("timm") is not None and find_spec("torch") is not None:
-        found |= {"PyTorch (timm)": pytorch}
+        found |= {"PyTorch (timm)": load_pytorch}
     return found
 
 

@@ -1,6 +1,6 @@
 """How long it takes on a fresh machine from `git clone` to a report: `make demo` in a clone of this checkout.
 
-What pip and uv have in their caches is fetched from there: on a machine without, the network decides.
+Packages come from the caches of pip and uv where these have them; elsewhere the network decides.
 """
 
 import re

@@ -1,6 +1,7 @@
-"""How time and memory grow with the number of images: of features to 3,200, of what reads only tables to 1,000,000.
+"""How time and memory grow with the number of images.
 
-Every stage is run as a process, on made-up input; growth_of_manifest, the slowest, is a benchmark of its own.
+The features stage is run with up to 3,200 images, the stages that read only tables and features with 1,000,000. Every
+stage is a process, on made-up input. The slowest, manifest, has a benchmark of its own, growth_of_manifest.
 """
 
 import shutil
@@ -16,13 +17,12 @@ from benchmarks.made_up import learnable_features, made_up_info, write_features,
 from benchmarks.processes import Cost, measure_stage
 from benchmarks.timing import Row, summarize
 from dermoscopy.data.sources.sample import plan
-from dermoscopy.data.tables import MANIFEST
-from dermoscopy.features.store import FEATURES
 from dermoscopy.runtime.params import load_params
+from dermoscopy.runtime.paths import CHUNKS, FEATURES, MANIFEST, PARAMS, RAW
 from dermoscopy.runtime.workspace import make_workspace
 
 COUNTS = (200, 400, 800, 1_600, 3_200)
-START = 2  # images: what the features stage takes before it works
+START = 2  # images: so few that what is measured is the start of the stage
 ROUNDS = 3
 ROWS = 1_000_000
 DIMS = (64, 1_536)
@@ -37,7 +37,7 @@ def measure() -> dict[str, list[Row]]:
 
 
 def features_costs(folder: Path, counts: list[int]) -> dict[int, list[Cost]]:
-    """Return what the features stage costs for so many images of HAM10000's size, one view each, some times."""
+    """Return what each of ROUNDS runs of the features stage cost, by the number of images, one view each."""
     changes: dict[str, dict[str, Any]] = {
         "backbone": {"name": "MobileNetV2", "weights": "random", "image_size": 96},
         "augmentation": {"views": 0},
@@ -45,7 +45,7 @@ def features_costs(folder: Path, counts: list[int]) -> dict[int, list[Cost]]:
     }
     make_workspace(folder, changes)
     labels = plan(max(counts), seed=1)
-    write_images(folder / "data/raw", labels, width=600, height=450)
+    write_images(folder / RAW, labels, width=600, height=450)
     measure_stage(folder, "backbone")
     measure_stage(folder, "manifest")
     manifest = pd.read_csv(folder / MANIFEST)
@@ -53,15 +53,16 @@ def features_costs(folder: Path, counts: list[int]) -> dict[int, list[Cost]]:
     for _ in range(ROUNDS):
         for count in counts:
             manifest.head(count).to_csv(folder / MANIFEST, index=False)
-            shutil.rmtree(folder / "data/.features", ignore_errors=True)
+            shutil.rmtree(folder / CHUNKS, ignore_errors=True)
             costs[count].append(measure_stage(folder, "features"))
     return costs
 
 
 def describe_features(costs: Mapping[int, list[Cost]]) -> list[Row]:
-    """Return a row for each number of images, and the exponent of growth; the first number is the start alone.
+    """Return a row for each number of images, and one for the exponent of growth.
 
-    The exponent is that of processor seconds, which other work on the machine disturbs less than those on the clock.
+    The first number of images stands for the start of the stage, which is not part of the work. The exponent is of
+    processor seconds, because other programs disturb them less than seconds on the clock.
     """
     counts = list(costs)
     medians = {count: float(np.median([cost.processor for cost in costs[count]])) for count in counts}
@@ -85,12 +86,12 @@ def exponent(sizes: list[int], seconds: list[float]) -> float:
 
 
 def table_costs(folder: Path, rows: int, dims: tuple[int, ...]) -> list[Row]:
-    """Return what split, train (two epochs) and evaluate cost for so many images, one view each."""
+    """Return what split, train (two epochs) and evaluate cost for this many images, one view each."""
     make_workspace(folder, {"augmentation": {"views": 0}, "train": {"epochs": 2}})
     write_manifest(folder, rows)
     costs = {("split", 0): measure_stage(folder, "split")}
     for dim in dims:
-        write_project_features(folder, dim)
+        write_one_view(folder, dim)
         costs["train", dim] = measure_stage(folder, "train")
         shutil.rmtree(folder / FEATURES)
     costs["evaluate", 0] = measure_stage(folder, "evaluate")
@@ -101,7 +102,7 @@ def table_costs(folder: Path, rows: int, dims: tuple[int, ...]) -> list[Row]:
 
 
 def write_manifest(folder: Path, rows: int) -> None:
-    """Write a data/manifest.csv that names images which do not exist."""
+    """Write a manifest of images that do not exist."""
     table = plan(rows, seed=1).rename(columns={"dx": "label"}).sort_values("image_id")
     table["path"] = "data/raw/images/" + table["image_id"] + ".jpg"
     table["width"], table["height"] = 600, 450
@@ -111,8 +112,8 @@ def write_manifest(folder: Path, rows: int) -> None:
     table[[*first, "dx_type", "age", "sex", "localization"]].to_csv(folder / MANIFEST, index=False)
 
 
-def write_project_features(folder: Path, dim: int) -> None:
-    """Write data/features for the manifest of a project, one view."""
+def write_one_view(folder: Path, dim: int) -> None:
+    """Write made-up features, one view, of the images in the manifest of a project."""
     manifest = pd.read_csv(folder / MANIFEST, usecols=["image_id", "label", "sha256"])
-    info = made_up_info(load_params(folder / "params.yaml").augmentation, dim, len(manifest), views=1)
+    info = made_up_info(load_params(folder / PARAMS).augmentation, dim, len(manifest), views=1)
     write_features(folder / FEATURES, info, manifest, learnable_features(manifest["label"], dim, signal=0.15))

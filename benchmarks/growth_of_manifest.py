@@ -1,4 +1,4 @@
-"""How the manifest stage grows: 200,000 and 1,000,000 images of 32 x 32 pixels, files of a kilobyte."""
+"""How time and memory of the manifest stage grow: 200,000 and 1,000,000 images, 32 x 32 pixels, a kilobyte each."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -7,6 +7,7 @@ from benchmarks.made_up import write_images
 from benchmarks.processes import measure_stage
 from benchmarks.timing import Row
 from dermoscopy.data.sources.sample import plan
+from dermoscopy.runtime.paths import RAW
 from dermoscopy.runtime.workspace import make_workspace
 
 COUNTS = (200_000, 1_000_000)
@@ -17,11 +18,11 @@ def measure() -> dict[str, list[Row]]:
 
 
 def measure_count(count: int) -> Row:
-    """Return what the manifest of so many images costs."""
+    """Return what the manifest of this many images costs."""
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         make_workspace(folder, {})
-        write_images(folder / "data/raw", plan(count, seed=1), width=32, height=32)
+        write_images(folder / RAW, plan(count, seed=1), width=32, height=32)
         cost = measure_stage(folder, "manifest")
     return {
         "images": count,

@@ -1,4 +1,4 @@
-"""What the benchmarks of engines run on: backbones with random weights, noise, drawn photographs."""
+"""Input for the benchmarks of engines: backbones with random weights, images of noise, drawn photographs."""
 
 import hashlib
 import os
@@ -21,19 +21,15 @@ from numpy.typing import NDArray
 from benchmarks.timing import timed
 from benchmarks.workers import Worker
 from dermoscopy.data.sources.lesions import PAINTERS, draw_lesion
-from dermoscopy.features.backbones import build_backbone
-from dermoscopy.features.networks import write_backbone
+from dermoscopy.runtime.keras_start import start_keras
 
 SIZE = 224
-# What ONNX Runtime runs; made where tf2onnx is installed.
-ONNX = "backbone.onnx"
-
-_folders = TemporaryDirectory(prefix="benchmarks-")
+ONNX = "backbone.onnx"  # what ONNX Runtime runs; written where tf2onnx is installed
 
 
 @dataclass(frozen=True)
 class BackboneFolder:
-    """A backbone as the backbone stage makes it, in `path`, within `seconds`."""
+    """A backbone as the backbone stage makes it, in the folder `path`; building and writing took `seconds`."""
 
     name: str
     path: Path
@@ -42,9 +38,15 @@ class BackboneFolder:
 
 
 @cache
+def scratch_folder() -> "TemporaryDirectory[str]":
+    """Return a folder that lasts as long as this process; no worker has one, because it would leave it behind."""
+    return TemporaryDirectory(prefix="benchmarks-")
+
+
+@cache
 def make_backbone(name: str, size: int = SIZE) -> BackboneFolder:
     """Return a backbone of keras.applications with random weights, in a folder that lasts as long as this process."""
-    path = Path(_folders.name) / f"{name}-{size}"
+    path = Path(scratch_folder().name) / f"{name}-{size}"
     path.mkdir()
     with closing(Worker(_write_backbone, name, size, path)) as worker:
         multiply_adds, seconds = worker.loaded()
@@ -52,16 +54,19 @@ def make_backbone(name: str, size: int = SIZE) -> BackboneFolder:
 
 
 def _write_backbone(name: str, size: int, folder: Path) -> tuple[int, float]:
-    from dermoscopy.runtime.keras_start import start_keras
-
     start = time.perf_counter()
-    model = build_backbone(start_keras(seed=0), name, None, size)
+    start_keras(seed=0)
+    from dermoscopy.features.networks import build_backbone
+
+    model = build_backbone(name, None, size)
     built = time.perf_counter() - start
     return count_multiply_adds(model), built + write_forms(model, name, folder)
 
 
 def write_forms(model: Any, name: str, folder: Path) -> float:
-    """Write a backbone as its stage does, and as ONNX where that is possible; return the seconds of the former."""
+    """Write a backbone as its stage does, and return the seconds of that; also as ONNX where tf2onnx is."""
+    from dermoscopy.features.networks import write_backbone
+
     seconds = timed(partial(write_backbone, model, name, folder))
     if find_spec("tf2onnx") is not None:
         export_onnx(model, folder / ONNX)
@@ -69,9 +74,9 @@ def write_forms(model: Any, name: str, folder: Path) -> float:
 
 
 def count_multiply_adds(model: Any) -> int:
-    """Return the multiplications, each with an addition, of all convolutions and dense layers for one image.
+    """Return how many multiplications, each with an addition, all convolutions and dense layers take for one image.
 
-    A kernel's weights, at every position of the layer's output.
+    Each weight of a kernel is multiplied once for every position of the layer's output.
     """
     return sum(
         prod(weight.shape) * prod(layer.output.shape[1:-1])
@@ -84,10 +89,10 @@ def count_multiply_adds(model: Any) -> int:
 def export_onnx(model: Any, path: Path) -> None:
     """Write the model as ONNX, one image a request.
 
-    Keras' own export fails on ConvNeXt: its grouped convolutions are functions for XLA, which tf2onnx does not see
-    through, its GELU is an Erfc, which ONNX does not have, and its constants would become inputs.
+    Keras' own export fails on ConvNeXt: its grouped convolutions are functions for XLA, which tf2onnx cannot convert,
+    its GELU is an Erfc, which ONNX does not have, and its constants would become inputs.
     """
-    os.environ["TF2ONNX_CATCH_ERRORS"] = "FALSE"  # else it copies the whole graph at every step, which doubles the time
+    os.environ["TF2ONNX_CATCH_ERRORS"] = "FALSE"  # or it copies the whole graph at every step, which doubles the time
     import tensorflow as tf
     import tf2onnx
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2

@@ -11,16 +11,14 @@ from numpy.typing import NDArray
 from dermoscopy.features.store import FeaturesInfo, npy_header, sealed, view_file
 from dermoscopy.runtime.params import Augmentation
 
-# Images whose features are in memory at a time.
-BLOCK = 4096
+BLOCK = 4096  # images whose features are in memory at a time
 FACTORS = 200
 
 
 def write_images(raw: Path, labels: pd.DataFrame, width: int, height: int, drawn: int = 1_000) -> None:
     """Write a data/raw with the label table `labels`, which has `image_id`, and a JPEG of noise for each image.
 
-    Only `drawn` pictures are encoded, however many images there are; each file has a comment of its own, and so other
-    bytes than all others.
+    Only `drawn` pictures are encoded, however many images there are; a comment with a number makes each file unique.
     """
     random = np.random.default_rng(0)
     pictures = []
@@ -37,7 +35,7 @@ def write_images(raw: Path, labels: pd.DataFrame, width: int, height: int, drawn
 
 
 def made_up_info(augmentation: Augmentation, dim: int, images: int, views: int) -> FeaturesInfo:
-    """Return what features.json says of features that no backbone made; the checksum is for `write_features`."""
+    """Return the content of features.json for features that no backbone made; `write_features` adds the checksum."""
     return FeaturesInfo(
         backbone="0" * 64,
         engine="none",
@@ -55,8 +53,8 @@ def write_features(
     """Write a data/features; only one block is in memory at a time.
 
     Args:
-        folder: which does not exist yet.
-        info: what features.json says, but for the checksum.
+        folder: it must not exist.
+        info: the content of features.json, but for the checksum.
         index: `image_id, sha256` of the rows.
         blocks: returns the features, (n, dim), of a view, block by block.
     """
@@ -73,12 +71,12 @@ def write_features(
 def learnable_features(
     labels: "pd.Series[str]", dim: int, signal: float
 ) -> Callable[[int], Iterable[NDArray[np.float32]]]:
-    """Return features for `write_features`: a mean for each class, and noise, in FACTORS directions and around them.
+    """Return features for `write_features`: a mean for each class plus noise, in FACTORS directions and around them.
 
-    The variances of the directions fall as 1/k, k = 1, 2, ..., as those of real features do (MobileNetV2 on 755
-    dermoscopic images, standardized: the exponent is -1.00, and 200 directions have 86 % of the variance), because
-    that decides how long training takes. Three quarters of the variance belong to an image and are the same in all its
-    views. In each direction the means of the classes are `signal` standard deviations apart from zero.
+    The variance in direction k is proportional to 1/k, as in real features (MobileNetV2 on 755 dermoscopic images,
+    standardized: the exponent is -1.00, and 200 directions have 86 % of the variance), because that decides how long
+    training takes. Three quarters of the variance belong to an image and are the same in all its views. In each
+    direction the means of the classes have the standard deviation `signal`, relative to that of the noise.
     """
     classes, target = np.unique(labels.to_numpy(str), return_inverse=True)
     random = np.random.default_rng(0)

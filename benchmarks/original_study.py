@@ -1,8 +1,8 @@
 """The original study's recipe, as a notebook runs it, against our own first full run, in turns on one machine.
 
-The study trains a head on a frozen InceptionResNetV2 inside `fit`: decoded, resized and augmented anew in every epoch,
-and in every epoch through the whole network. It stopped after nine epochs. Neither is run whole here: what is measured
-is an epoch on a small part of the images, and our stages on as few, and each is multiplied up to HAM10000.
+The study trains a head on a frozen InceptionResNetV2 inside `fit`: every epoch decodes, resizes and augments all images
+anew and runs them through the whole network. It stopped after nine epochs. Neither is run in full here: an epoch of the
+study and our stages are measured on a small part of the images, and extrapolated to HAM10000.
 """
 
 import time
@@ -17,35 +17,32 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.features_stage import AUGMENTATION, VIEWS, Stage, whole
+from benchmarks.features_stage import AUGMENTATION, VIEWS, Stage, run_whole_stage
 from benchmarks.inputs import BackboneFolder, draw_photographs, make_backbone
 from benchmarks.made_up import learnable_features, made_up_info, write_features
 from benchmarks.timing import Row, alternate, timed
 from benchmarks.workers import Worker
 from dermoscopy.features.backbones import read_backbone_info
 from dermoscopy.features.store import FeatureReader
-from dermoscopy.model.training import train_head
 from dermoscopy.runtime.keras_start import start_keras
 from dermoscopy.runtime.params import Train
 
 IMAGES = 10_015
 CLASSES = 7
 EPOCHS = 9
-# Images of an epoch that is measured, and those a turn of our features stage takes.
-TRAINING, VALIDATION = 128, 32
-OURS = 24
+TRAINING, VALIDATION = 128, 32  # images of an epoch of the study that is measured
+OURS = 24  # images of a turn of our features stage
 ROUNDS = 2
 BACKBONES = ("InceptionResNetV2", "DenseNet121")
-# Longer than ours trains on any data: `train.epochs` of params.yaml, without early stopping.
-HEAD_EPOCHS = 150
+HEAD_EPOCHS = 150  # `train.epochs` of params.yaml, as if training never stopped early
 MEASURED_HEAD_EPOCHS = 10
-# The params that the head is measured with.
+# params of the head that is measured
 TRAIN = Train(dropout=0.5, learning_rate=0.001, batch_size=32, epochs=1, patience=1, class_weights="balanced", seed=1)
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds: of an epoch of the study on TRAINING + VALIDATION images, of our features stage on OURS, of the rest."""
+    """Seconds of each part: the study's epoch is of TRAINING + VALIDATION images, our features of OURS images."""
 
     backbone: str
     study_epoch: float
@@ -56,7 +53,7 @@ class Measured:
 
 
 class Notebook:
-    """The recipe: its datasets, and its model, compiled."""
+    """The study's recipe: its datasets, and its model, compiled."""
 
     def __init__(self, name: str, photographs: pd.DataFrame, training: int, size: int = 224) -> None:
         """Take the first `training` photographs to train on, and the others for validation."""
@@ -66,11 +63,11 @@ class Notebook:
         labels = [number % CLASSES for number in range(len(paths))]
         self.training = make_dataset(paths[:training], labels[:training], size)
         self.validation = make_dataset(paths[training:], labels[training:], size)
-        self.model = build_model(keras, name, size)
+        self.model = build_model(name, size)
         self._stopping = keras.callbacks.EarlyStopping(patience=5, restore_best_weights=True)
 
     def epoch(self) -> None:
-        """Train an epoch and validate; as many images of each class make all class weights one."""
+        """Train an epoch and validate; the classes are balanced, so all class weights are one."""
         self.model.fit(
             self.training,
             validation_data=self.validation,
@@ -92,8 +89,10 @@ def make_dataset(paths: list[str], labels: list[int], size: int) -> Any:
     return dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE).batch(32).prefetch(tf.data.AUTOTUNE)
 
 
-def build_model(keras: Any, name: str, size: int) -> Any:
+def build_model(name: str, size: int) -> Any:
     """Return the study's model, compiled: augmentation, frozen network with random weights, and head."""
+    import keras
+
     function = getattr(keras.applications, name)
     network = function(include_top=False, weights=None, input_shape=(size, size, 3))
     network.trainable = False
@@ -109,19 +108,18 @@ def build_model(keras: Any, name: str, size: int) -> Any:
     return model
 
 
-def epoch(notebook: Notebook) -> None:
-    """Train an epoch."""
+def run_epoch(notebook: Notebook) -> None:
+    """Train an epoch of the study."""
     notebook.epoch()
 
 
 def head_seconds(folder: Path, dim: int, images: int = IMAGES) -> tuple[float, float]:
-    """Return the seconds of an epoch of our head on made-up features, and of what happens once, all imports included.
-
-    The second is what training for one epoch takes beyond an epoch.
-    """
+    """Return the seconds of an epoch of our head on made-up features, and of all that happens once, such as imports."""
     write_made_up(folder, dim, images)
     start = time.perf_counter()
-    keras = start_keras(seed=0)
+    start_keras(seed=0)
+    from dermoscopy.model.training import train_head
+
     features = FeatureReader(folder)
     started = time.perf_counter() - start
     table = pd.DataFrame({"row": np.arange(images), "target": np.arange(images) % CLASSES})
@@ -129,13 +127,13 @@ def head_seconds(folder: Path, dim: int, images: int = IMAGES) -> tuple[float, f
     for epochs in (1, 1 + MEASURED_HEAD_EPOCHS):
         train = TRAIN.model_copy(update={"epochs": epochs, "patience": epochs})
         part = table[: images * 4 // 5], table[images * 4 // 5 :]
-        seconds.append(timed(partial(train_head, keras, features, *part, CLASSES, train)))
+        seconds.append(timed(partial(train_head, features, *part, CLASSES, train)))
     an_epoch = (seconds[1] - seconds[0]) / MEASURED_HEAD_EPOCHS
     return an_epoch, started + seconds[0] - an_epoch
 
 
 def write_made_up(folder: Path, dim: int, images: int) -> None:
-    """Write a data/features of made-up numbers."""
+    """Write a folder of made-up features."""
     names = [f"ISIC_{number:07d}" for number in range(images)]
     index = pd.DataFrame({"image_id": names, "sha256": "0" * 64})
     info = made_up_info(AUGMENTATION, dim, images, VIEWS)
@@ -144,10 +142,10 @@ def write_made_up(folder: Path, dim: int, images: int) -> None:
 
 
 def measure() -> dict[str, list[Row]]:
-    """Return what was measured, and what that makes at HAM10000's size, for each backbone."""
+    """Return what was measured, and what follows for HAM10000, for each backbone."""
     with TemporaryDirectory() as folder:
         photographs = draw_photographs(Path(folder), TRAINING + VALIDATION)
-        measured = [measure_backbone(make_backbone(name), photographs, Path(folder) / name) for name in BACKBONES]
+        measured = [measure_both(make_backbone(name), photographs, Path(folder) / name) for name in BACKBONES]
     titles = {
         "study_epoch": f"the study's epoch, {TRAINING} + {VALIDATION} images (s)",
         "features": f"our features, {OURS} images, {VIEWS} views (s)",
@@ -164,12 +162,12 @@ def measure() -> dict[str, list[Row]]:
     }
 
 
-def measure_backbone(backbone: BackboneFolder, photographs: pd.DataFrame, work: Path) -> Measured:
-    """Return the seconds of an epoch of the recipe, and of each part of our own run."""
+def measure_both(backbone: BackboneFolder, photographs: pd.DataFrame, work: Path) -> Measured:
+    """Return the seconds of an epoch of the study, and of each part of our own run."""
     with ExitStack() as stack:
         notebook = stack.enter_context(closing(Worker(Notebook, backbone.name, photographs, TRAINING)))
         stage = stack.enter_context(closing(Worker(Stage, backbone.path, photographs[:OURS], work / "store")))
-        turns = {"epoch": partial(notebook.call, epoch), "stage": partial(stage.call, whole)}
+        turns = {"epoch": partial(notebook.call, run_epoch), "stage": partial(stage.call, run_whole_stage)}
         alternate(turns, rounds=1)  # to trace and warm up
         seconds = alternate(turns, ROUNDS)
     with closing(Worker(head_seconds, work / "features", read_backbone_info(backbone.path).dim)) as head:
@@ -185,7 +183,7 @@ def measure_backbone(backbone: BackboneFolder, photographs: pd.DataFrame, work: 
 
 
 def extrapolate(measured: Measured) -> Row:
-    """Return the hours of both at HAM10000's size: all but the conversion and the head is in proportion to images."""
+    """Return the hours of both for HAM10000; the study's epoch and our features are in proportion to the images."""
     study = EPOCHS * measured.study_epoch * IMAGES / (TRAINING + VALIDATION)
     features = measured.features * IMAGES / OURS
     head = measured.head_once + HEAD_EPOCHS * measured.head_epoch

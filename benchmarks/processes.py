@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from dermoscopy.runtime.workspace import PROJECT, environment
 
-# Prints the seconds, those of the processor, and the peak memory in kilobytes: of the child of a small process, because
-# a child counts as its own what its parent had when it was started.
+# Prints the seconds, the processor seconds, and the peak memory in kilobytes. A small process of its own runs the
+# command, because a child's peak memory includes what its parent had when the child was started.
 MEASURE = """
 import resource, subprocess, sys, time
 start = time.perf_counter()
@@ -40,17 +40,17 @@ def stage_command(stage: str) -> list[str]:
 
 
 def stage_environment() -> dict[str, str]:
-    """Return the environment in which the stages and tools of this checkout run in any folder."""
+    """Return an environment in which stages and tools of this checkout can be run in any folder."""
     return environment() | {"PYTHONPATH": str(PROJECT)}
 
 
 def measured(command: Sequence[str]) -> list[str]:
-    """Return a command that runs another; its last three lines are seconds, processor seconds, peak kilobytes."""
+    """Return a command that runs another and then prints seconds, processor seconds and peak kilobytes, a line each."""
     return [sys.executable, "-c", MEASURE, *command]
 
 
-def measure(command: Sequence[str], folder: Path) -> Cost:
-    """Run a command in a folder and return what it cost; a CalledProcessError if it fails."""
+def measure_command(command: Sequence[str], folder: Path) -> Cost:
+    """Return what a command cost that was run in a folder; a CalledProcessError if it failed."""
     result = subprocess.run(
         measured(command), cwd=folder, env=stage_environment(), stdout=subprocess.PIPE, text=True, check=True
     )
@@ -59,8 +59,8 @@ def measure(command: Sequence[str], folder: Path) -> Cost:
 
 
 def measure_stage(folder: Path, stage: str) -> Cost:
-    """Run a stage in a folder and return what it cost; a CalledProcessError if it fails."""
-    return measure(stage_command(stage), folder)
+    """Return what a stage cost that was run in a folder; a CalledProcessError if it failed."""
+    return measure_command(stage_command(stage), folder)
 
 
 def timed_lines(command: Sequence[str], folder: Path) -> list[Line]:

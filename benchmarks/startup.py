@@ -1,4 +1,4 @@
-"""What a stage or a tool costs before it begins to work: a bare Python that imports it."""
+"""What a stage or a tool costs before it begins to work: the time of a Python process that only imports it."""
 
 import json
 import subprocess
@@ -12,10 +12,10 @@ from benchmarks.timing import Row, alternate, summarize
 from dermoscopy.runtime.workspace import PROJECT
 
 ROUNDS = 3
-# The stages whose start-up has a target.
+# stages that never import TensorFlow (features: on a CPU); their start-up has a target
 WITHOUT_TENSORFLOW = ("download", "manifest", "split", "features", "evaluate", "report")
 
-# Runs a module as a command, then writes what it imported, early or late, in that order.
+# Runs a module as a command, then writes the names of all modules that it imported, in that order.
 RUN = """
 import json, os, runpy, sys
 target, sys.argv = sys.argv[1], sys.argv[2:]
@@ -23,8 +23,7 @@ runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 with open(target, "w") as file:
     json.dump({"modules": list(sys.modules), "backend": os.environ.get("KERAS_BACKEND", "")}, file)
 """
-# Imports the same, and does nothing else. What cannot be imported by its name, for whatever reason of its own, came
-# with another module.
+# Imports the same, and does nothing else. A module that cannot be imported by its name is a part of another one.
 IMPORT = """
 import importlib, json, sys
 for name in json.load(sys.stdin):
@@ -48,7 +47,7 @@ def measure() -> dict[str, list[Row]]:
 
 
 def sources(folder: Path) -> list[Path]:
-    """Return the modules of a package that are commands."""
+    """Return the files of a package that are commands."""
     return sorted(file for file in folder.glob("*.py") if file.stem != "__init__")
 
 
@@ -59,10 +58,10 @@ def start(code: str) -> str:
 
 
 class Imports:
-    """The modules that a command imports, when it is run.
+    """What a command imports when it is run.
 
     Attributes:
-        modules: their names, in the order in which they were imported.
+        modules: the names of the modules, in the order in which they were imported.
     """
 
     def __init__(self, folder: Path, *command: str) -> None:

@@ -1,44 +1,41 @@
-"""What the pipeline wants to reach, beside what was measured: read from results.json, printed for the README.
+"""What the pipeline should reach, and what was measured: the table of docs/performance.md.
 
-python -m benchmarks.targets
+python -m benchmarks.targets prints it from results.json.
 """
 
-import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from benchmarks import RESULTS
+from benchmarks.results import read_results
 from benchmarks.startup import WITHOUT_TENSORFLOW
-from dermoscopy.runtime.errors import run
-
-Results = dict[str, Any]
-Row = dict[str, Any]
+from benchmarks.timing import Row
+from dermoscopy.runtime.commands import run_command
 
 
 class Target(NamedTuple):
-    """A goal and its measurement, both in the same unit; `least` says whether the goal is the least or the most."""
+    """A goal and its measurement, both in the same unit; `at_least` says whether the goal is a minimum or a maximum."""
 
     what: str
     measured: float
     unit: str
     goal: float
-    least: bool
+    at_least: bool
 
     @property
     def reached(self) -> bool:
         """Whether the measurement is as good as the goal."""
-        return self.measured >= self.goal if self.least else self.measured <= self.goal
+        return self.measured >= self.goal if self.at_least else self.measured <= self.goal
 
 
 def main() -> None:
-    print(as_markdown(json.loads(RESULTS.read_text(encoding="utf-8"))))
+    print(as_markdown(read_results()))
 
 
-def as_markdown(results: Results) -> str:
+def as_markdown(results: dict[str, Any]) -> str:
     """Return the table of all targets whose benchmarks have been run."""
     lines = ["| what | target | measured | |", "|---|---:|---:|---|"]
     for target in targets(results):
-        bound = "at least" if target.least else "at most"
+        bound = "at least" if target.at_least else "at most"
         reached = "reached" if target.reached else "**missed**"
         unit = f" {target.unit}".rstrip()
         measured = f"{target.measured:,.0f}" if target.measured >= 1000 else f"{target.measured:.3g}"
@@ -46,7 +43,7 @@ def as_markdown(results: Results) -> str:
     return "\n".join(lines)
 
 
-def targets(results: Results) -> Iterator[Target]:
+def targets(results: dict[str, Any]) -> Iterator[Target]:
     """Yield the targets, in the order of the pipeline."""
     if "features_stage" in results:
         yield from of_features(table(results, "features_stage"))
@@ -96,7 +93,7 @@ def of_features(rows: list[Row]) -> Iterator[Target]:
     yield Target("features stage against the limit by a matrix product, InceptionResNetV2", share, "times", 0.75, True)
 
 
-def table(results: Results, benchmark: str, number: int = 0) -> list[Row]:
+def table(results: dict[str, Any], benchmark: str, number: int = 0) -> list[Row]:
     """Return the rows of one of a benchmark's tables, by its number."""
     return list(list(results[benchmark]["tables"].values())[number])
 
@@ -107,4 +104,4 @@ def where(rows: list[Row], **values: str) -> list[Row]:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

@@ -1,16 +1,17 @@
-"""Timing in alternation: on a shared machine an absolute time means nothing, and a ratio only within one run."""
+"""Timing in turns: on a shared machine an absolute time means little, and a ratio only within one run."""
 
 import time
 from collections.abc import Callable, Mapping
 from statistics import median
+from typing import Any
 
-Row = dict[str, float | int | str | bool | None]
+Row = dict[str, Any]
 
 
 def alternate(contenders: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Return the seconds of each call of each contender: A B C A B C ..., so that a slow spell meets them all.
+    """Return the seconds of each call of each contender: A B C A B C ..., so that a slow minute affects all of them.
 
-    Whatever happens once, such as compilation, must have happened before.
+    Call each contender once before, so that what happens only once, such as compilation, is not measured.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(rounds):

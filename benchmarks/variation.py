@@ -1,8 +1,8 @@
 """How long a variation takes: `dvc exp run -S train.dropout=...` at the size of HAM10000, with real Git and DVC.
 
-Images and features are made up: the images small, the features as large as InceptionResNetV2's, and learnable to an
-accuracy of about 0.75, so that training stops early as on real ones. DVC is told that it made them itself. The backbone
-is real, with random weights, because the report runs it.
+Images and features are made up: the images are small, and the features are as long as InceptionResNetV2's and learnable
+to an accuracy of about 0.75, so that training stops as early as on real ones. `dvc commit` records them as outputs of
+their stages. The backbone is real, with random weights, because the report runs it.
 """
 
 import sys
@@ -21,21 +21,22 @@ from benchmarks.timing import Row, alternate, summarize
 from benchmarks.workspace import Workspace
 from dermoscopy.data.sources.sample import plan
 from dermoscopy.features.backbones import read_backbone_info
-from dermoscopy.features.chunks import view_key
 from dermoscopy.features.engines.choice import engine_identity
+from dermoscopy.features.recipe import view_key
 from dermoscopy.features.store import FeaturesInfo
 from dermoscopy.runtime.params import load_params
+from dermoscopy.runtime.paths import BACKBONE, FEATURES, MANIFEST, PARAMS, RAW, TRAINING_CURVES
 
 IMAGES = 10_015  # of HAM10000
 SIGNAL = 0.15
-BEFORE = 0.5  # the dropout in params.yaml
+BEFORE = 0.5  # the dropout of params.yaml
 DROPOUTS = (0.4, 0.3, 0.45)
 ROUNDS = 3
 
 
 def measure() -> dict[str, list[Row]]:
     with TemporaryDirectory() as folder:
-        workspace = make_project(Path(folder), IMAGES, {"backbone": {"weights": "random"}})
+        workspace = make_finished_project(Path(folder), IMAGES, {"backbone": {"weights": "random"}})
         variations = [vary(workspace, dropout) for dropout in DROPOUTS]
         idle = alternate({"dvc repro": partial(workspace.dvc, "repro")}, ROUNDS)
         returns = [vary(workspace, dropout) for dropout in (BEFORE, *DROPOUTS[:2])]
@@ -50,14 +51,14 @@ def measure() -> dict[str, list[Row]]:
     }
 
 
-def make_project(folder: Path, images: int, changes: dict[str, dict[str, Any]]) -> Workspace:
+def make_finished_project(folder: Path, images: int, changes: dict[str, dict[str, Any]]) -> Workspace:
     """Return a project in which everything has been run and committed, with made-up images and features."""
     drawn = {"data": {"source": "sample"}, "features": {"engine": "openvino"}}
     workspace = Workspace(folder / "project", folder / "cache", drawn | changes)
-    write_images(workspace.folder / "data/raw", plan(images, seed=1), width=64, height=48)
+    write_images(workspace.folder / RAW, plan(images, seed=1), width=64, height=48)
     workspace.dvc("commit", "--force", "download")
     workspace.dvc("repro", "split", "backbone")
-    write_project_features(workspace.folder)
+    write_stage_features(workspace.folder)
     workspace.dvc("commit", "--force", "features")
     workspace.dvc("repro")
     workspace.run("git", "add", "--all")
@@ -65,11 +66,11 @@ def make_project(folder: Path, images: int, changes: dict[str, dict[str, Any]]) 
     return workspace
 
 
-def write_project_features(project: Path) -> None:
-    """Write data/features as if the features stage had run."""
-    manifest = pd.read_csv(project / "data/manifest.csv")
-    backbone = read_backbone_info(project / "models/backbone")
-    augmentation = load_params(project / "params.yaml").augmentation
+def write_stage_features(project: Path) -> None:
+    """Write made-up features as the features stage would write real ones."""
+    manifest = pd.read_csv(project / MANIFEST)
+    backbone = read_backbone_info(project / BACKBONE)
+    augmentation = load_params(project / PARAMS).augmentation
     engine = engine_identity("openvino")
     info = FeaturesInfo(
         backbone=backbone.fingerprint,
@@ -81,11 +82,11 @@ def write_project_features(project: Path) -> None:
         checksum="",
     )
     blocks = learnable_features(manifest["label"], info.dim, SIGNAL)
-    write_features(project / "data/features", info, manifest, blocks)
+    write_features(project / FEATURES, info, manifest, blocks)
 
 
 def vary(workspace: Workspace, dropout: float) -> dict[str, Any]:
-    """Run a variation and return what its parts took, and what came out."""
+    """Run a variation; return the seconds of its parts, and its results."""
     command = [sys.executable, "-m", "dvc", "exp", "run", "-S", f"train.dropout={dropout}"]
     lines = timed_lines(command, workspace.folder)
     stages = stage_seconds(lines)
@@ -96,14 +97,14 @@ def vary(workspace: Workspace, dropout: float) -> dict[str, Any]:
         "s": total,
         "DVC, s": total - sum(stages.values()),
         **{f"{stage}, s": seconds for stage, seconds in stages.items()},
-        "epochs": len(pd.read_csv(workspace.folder / "metrics/training/plots/metrics/eval/loss.tsv", sep="\t")),
+        "epochs": len(pd.read_csv(workspace.folder / TRAINING_CURVES / "eval/loss.tsv", sep="\t")),
         "accuracy": test["accuracy"],
         "balanced accuracy": test["balanced_accuracy"],
     }
 
 
 def import_seconds(workspace: Workspace) -> dict[str, list[float]]:
-    """Return the seconds that a bare Python needs for what each stage of a variation imports, some times."""
+    """Return the seconds that only the imports of each stage of a variation take, in each of ROUNDS rounds."""
     loads: dict[str, Callable[[], object]] = {
         stage: Imports(workspace.folder, f"stages.{stage}").load for stage in ("train", "evaluate", "report")
     }

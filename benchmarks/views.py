@@ -1,12 +1,12 @@
-"""What cached views buy: balanced accuracy against `augmentation.views`, on real images with real weights.
+"""What cached views gain: balanced accuracy against `augmentation.views`, on real images with real weights.
 
-IMAGES is a folder of images with their label table, WEIGHTS a file of MobileNetV2's ImageNet weights. This is no part
-of `make bench`: its result is a choice of the default, not a speed. For each seed a split is drawn, a head is trained
-with each number of views, and scored on the validation and the test part.
+IMAGES is a folder of images with their label table, WEIGHTS a file of MobileNetV2's ImageNet weights. `make bench` does
+not run this, because its result is the choice of a default and not a speed. For each seed a split is drawn, and a head
+is trained with each number of views and scored on the validation and the test part.
 
-Two more rows augment in each epoch anew, as a notebook does: as many views as there may be epochs, each for one epoch.
-One has our head and its settings, the other the original study's: features as they are, dropout 0.3, patience 5, and
-early stopping on the images alone.
+Two more rows augment anew in every epoch, as a notebook does: there are as many views as epochs at most, and each view
+serves one epoch. One of them has our head and its settings, the other the original study's: features that are not
+normalized, dropout 0.3, patience 5, and early stopping on the images alone.
 """
 
 import argparse
@@ -22,24 +22,29 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from benchmarks.__main__ import print_tables, record
+from benchmarks.processes import stage_command
+from benchmarks.results import print_tables, record
 from benchmarks.timing import Row
 from dermoscopy.data.split import assign_parts
-from dermoscopy.data.tables import MANIFEST, read_table
-from dermoscopy.features.store import FEATURES, FeatureReader
-from dermoscopy.runtime.errors import PipelineError, run
-from dermoscopy.runtime.params import Params, load_params
+from dermoscopy.data.tables import read_table
+from dermoscopy.features.store import FeatureReader
+from dermoscopy.model.labelled_images import label_images, prediction_table
+from dermoscopy.runtime.commands import run_command
+from dermoscopy.runtime.errors import PipelineError
+from dermoscopy.runtime.keras_start import start_keras
+from dermoscopy.runtime.params import Params, Train, load_params
+from dermoscopy.runtime.paths import FEATURES, MANIFEST, PARAMS
 from dermoscopy.runtime.workspace import environment, make_workspace
 from dermoscopy.scoring.metrics import point_metrics
 
-VIEWS = (0, 1, 2, 4, 8, 16)
+COUNTS = (0, 1, 2, 4, 8, 16)
 EPOCHS = 60  # at most, in all rows; as many views are computed
 FRESH, ORIGINAL = "4, new in each epoch", "original study's recipe"
 SEEDS = range(1, 11)
 
 
 class LimitedReader(FeatureReader):
-    """Features of which only the first views are seen, or in each epoch of training the next one."""
+    """Features of which only the first views are seen; training may see a new one in each epoch instead."""
 
     def __init__(self, folder: Path, views: int, fresh_for: int = 0) -> None:
         """Open a folder; `fresh_for` is the number of training images, or 0."""
@@ -72,13 +77,12 @@ def main() -> None:
         project = Path(folder) / "project"
         make_workspace(project, changes)
         for stage in ("download", "manifest", "backbone", "features"):
-            command = [sys.executable, "-m", f"stages.{stage}"]
-            if subprocess.run(command, cwd=project, env=environment(), check=False).returncode:
+            if subprocess.run(stage_command(stage), cwd=project, env=environment(), check=False).returncode:
                 raise PipelineError(f"the stage {stage} did not finish: see its message above")
-        runs = train_and_score(project, load_params(project / "params.yaml"))
+        runs = train_and_score(project, load_params(project / PARAMS))
     tables = {
-        f"Balanced accuracy against views, mean over {len(SEEDS)} seeds": summarize(runs, "balanced_accuracy"),
-        f"Accuracy against views, mean over {len(SEEDS)} seeds": summarize(runs, "accuracy"),
+        f"Balanced accuracy against views, mean over {len(SEEDS)} seeds": describe_runs(runs, "balanced_accuracy"),
+        f"Accuracy against views, mean over {len(SEEDS)} seeds": describe_runs(runs, "accuracy"),
     }
     print_tables(tables)
     record("views", tables, time.monotonic() - start)
@@ -86,19 +90,13 @@ def main() -> None:
 
 def train_and_score(project: Path, params: Params) -> pd.DataFrame:
     """Return the metrics of each seed, number of views, part and way of scoring, a row each."""
-    from dermoscopy.runtime.keras_start import start_keras
-
     manifest = read_table(project / MANIFEST, "image_id", "label", "lesion_id", "sha256")
-    classes = sorted(manifest["label"].unique())
-    images = manifest[["image_id", "label"]].assign(
-        row=range(len(manifest)), target=pd.Categorical(manifest["label"], categories=classes).codes
-    )
+    images, classes = label_images(manifest[["image_id", "label"]], FeatureReader(project / FEATURES))
     runs = []
     for seed in tqdm(SEEDS, "seeds", file=sys.stderr):
-        part = assign_parts(manifest, params.split.model_copy(update={"seed": seed}))
-        training, validation = images[part == "train"], images[part == "validation"]
-        for views in (*VIEWS, FRESH, ORIGINAL):
-            keras = start_keras(seed)
+        images["part"] = assign_parts(manifest, params.split.model_copy(update={"seed": seed}))
+        training = images[images["part"] == "train"]
+        for views in (*COUNTS, FRESH, ORIGINAL):
             train = params.train.model_copy(update={"seed": seed})
             if isinstance(views, int):
                 reader = LimitedReader(project / FEATURES, views)
@@ -106,59 +104,57 @@ def train_and_score(project: Path, params: Params) -> pd.DataFrame:
                 reader = LimitedReader(project / FEATURES, 4 if views == FRESH else 0, fresh_for=len(training))
             if views == ORIGINAL:
                 train = train.model_copy(update={"dropout": 0.3, "patience": 5})
-            head = train_one(keras, reader, training, validation, len(classes), train, normalize=views != ORIGINAL)
-            for name in ("validation", "test"):
-                scored = images[part == name].assign(part=name)
-                for how, table in predictions(keras, head, reader, scored, classes).items():
+            head = train_one(reader, images, len(classes), train, normalize=views != ORIGINAL)
+            for part in ("validation", "test"):
+                for how, table in predict_both(head, reader, images[images["part"] == part], classes).items():
                     values = point_metrics(table)
                     runs.append(
-                        {"seed": seed, "views": str(views), "part": name, "scored": how}
-                        | {metric: values[metric] for metric in ("accuracy", "balanced_accuracy")}
+                        {
+                            "seed": seed,
+                            "views": str(views),
+                            "part": part,
+                            "scored": how,
+                            "accuracy": values.accuracy,
+                            "balanced_accuracy": values.balanced_accuracy,
+                        }
                     )
     return pd.DataFrame(runs)
 
 
-def train_one(
-    keras: Any,
-    reader: FeatureReader,
-    training: pd.DataFrame,
-    validation: pd.DataFrame,
-    classes: int,
-    train: Any,
-    normalize: bool,
-) -> Any:
+def train_one(reader: FeatureReader, images: pd.DataFrame, classes: int, train: Train, normalize: bool) -> Any:
     """Return a trained head, with its features normalized or as they are."""
+    start_keras(train.seed)
+    from dermoscopy.model.fast_fit import fit
     from dermoscopy.model.head import build_head
-    from dermoscopy.model.training import fit, train_head
+    from dermoscopy.model.training import train_head
 
+    training, validation = (images[images["part"] == part] for part in ("train", "validation"))
     if normalize:
-        return train_head(keras, reader, training, validation, classes, train)[0]
+        return train_head(reader, training, validation, classes, train)[0]
     head = build_head(np.zeros(reader.info.dim), np.ones(reader.info.dim), train.dropout, classes)
-    fit(keras, head, reader, training, validation, train)
+    fit(head, reader, training, validation, train)
     return head
 
 
-def predictions(
-    keras: Any, head: Any, reader: FeatureReader, images: pd.DataFrame, classes: list[str]
-) -> dict[str, pd.DataFrame]:
-    """Return two prediction tables: from the image alone, and averaged over its views."""
-    from dermoscopy.model.training import predict, tabulate
+def predict_both(head: Any, reader: FeatureReader, images: pd.DataFrame, classes: list[str]) -> dict[str, pd.DataFrame]:
+    """Return two prediction tables: of the images alone, and averaged over their views."""
+    from dermoscopy.model.training import predict_views
 
-    probabilities = predict(keras, head, reader, images["row"].to_numpy())
+    probabilities = predict_views(head, reader, images["row"].to_numpy())
     return {
-        "image alone": tabulate(images, classes, probabilities[:, 0]),
-        "views averaged": tabulate(images, classes, probabilities.mean(axis=1)),
+        "image alone": prediction_table(images, classes, probabilities[:, 0]),
+        "views averaged": prediction_table(images, classes, probabilities.mean(axis=1)),
     }
 
 
-def summarize(runs: pd.DataFrame, metric: str) -> list[Row]:
-    """Return a row a number of views: the mean over seeds, and how far it is from that of new views in each epoch.
+def describe_runs(runs: pd.DataFrame, metric: str) -> list[Row]:
+    """Return a row for each number of views: the mean over seeds, and its difference from new views in each epoch.
 
-    That difference is of the same seeds' splits, so its standard error is far below that of the mean.
+    Both sides of the difference have the same splits, so its standard error is far below that of the mean.
     """
     rows: list[Row] = []
     table = runs.pivot_table(index="seed", columns=["views", "part", "scored"], values=metric)
-    for views in [str(views) for views in (*VIEWS, FRESH, ORIGINAL)]:
+    for views in [str(views) for views in (*COUNTS, FRESH, ORIGINAL)]:
         row: Row = {"views": views}
         for part in ("validation", "test"):
             for how in ("image alone", "views averaged"):
@@ -172,4 +168,4 @@ def summarize(runs: pd.DataFrame, metric: str) -> list[Row]:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

@@ -1,4 +1,4 @@
-"""Contenders in processes of their own: the thread pools of several libraries in one process disturb each other."""
+"""Contenders in processes of their own, because the thread pools of several libraries in one process interfere."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -11,17 +11,17 @@ Loaded = TypeVar("Loaded")
 Result = TypeVar("Result")
 Parameters = ParamSpec("Parameters")
 
-# They choose the kernels of OpenBLAS; set for the sake of an old one, they slow down NumPy's own.
+# They choose the kernels of OpenBLAS; a machine may set them for an old OpenBLAS, and NumPy's is then slow.
 OPENBLAS_SETTINGS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 
 _loaded: Any = None
 
 
 class Worker(Generic[Loaded]):
-    """A process that loads something once and then waits to be asked; functions and arguments must pickle."""
+    """A process that loads something once and then calls functions with it; these and their arguments must pickle."""
 
     def __init__(self, load: Callable[Parameters, Loaded], *args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
-        """Start the process; it loads while this one goes on."""
+        """Start the process, which calls `load`; do not wait for it."""
         self._pool = ProcessPoolExecutor(1, get_context("spawn"))
         with _without(OPENBLAS_SETTINGS):
             self._ready: Future[None] = self._pool.submit(_keep, load, *args, **kwargs)
@@ -32,7 +32,7 @@ class Worker(Generic[Loaded]):
         *args: Parameters.args,
         **kwargs: Parameters.kwargs,
     ) -> Result:
-        """Return function(loaded, ...) of that process."""
+        """Return function(loaded, ...), called in that process."""
         self._ready.result()
         return self._pool.submit(_apply, function, *args, **kwargs).result()
 

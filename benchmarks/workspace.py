@@ -1,4 +1,4 @@
-"""A copy of the pipeline in a folder of its own, with real Git and real DVC."""
+"""A project in a folder of its own, with real Git and real DVC."""
 
 import json
 import re
@@ -8,13 +8,25 @@ import time
 from pathlib import Path
 from typing import Any
 
+from dermoscopy.runtime.paths import METRICS
 from dermoscopy.runtime.workspace import environment, make_workspace
 
 
 class Workspace:
-    """A scratch project; `cache` is a DVC cache that several may share."""
+    """A project made for one purpose.
+
+    Attributes:
+        folder: its top folder.
+    """
 
     def __init__(self, folder: Path, cache: Path, changes: dict[str, dict[str, Any]]) -> None:
+        """Copy the pipeline into a folder, change some params, by section and key, and commit it.
+
+        Args:
+            folder: it must not exist.
+            cache: DVC's cache, which several projects may share.
+            changes: the values to change.
+        """
         self.folder = folder
         make_workspace(folder, changes)
         self.run("git", "init", "--quiet")
@@ -25,7 +37,7 @@ class Workspace:
         self.run("git", "commit", "--quiet", "--message", "pipeline")
 
     def run(self, *command: str, status: int = 0) -> str:
-        """Run a command here and return its output, both streams; it must end with this status."""
+        """Run a command in the project and return stdout and stderr; it must end with this exit status."""
         result = subprocess.run(
             command, cwd=self.folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
         )
@@ -42,15 +54,15 @@ class Workspace:
         return self.run(sys.executable, *arguments, status=status)
 
     def experiment(self, *changes: str) -> list[str]:
-        """Run `dvc exp run` with some params changed and return the stages that were executed."""
+        """Run `dvc exp run` with changed params, each `section.key=value`; return the stages whose command DVC ran."""
         return executed(self.dvc("exp", "run", *(word for change in changes for word in ("-S", change))))
 
     def metrics(self) -> dict[str, Any]:
-        """Return metrics/metrics.json."""
-        return dict(json.loads((self.folder / "metrics/metrics.json").read_text()))
+        """Return the metrics of each part, as the evaluate stage wrote them."""
+        return dict(json.loads((self.folder / METRICS).read_text()))
 
     def finish_queue(self, seconds: float = 300) -> str:
-        """Start the experiment queue, wait until nothing is left in it, and return its status."""
+        """Start the experiment queue, wait until it is empty, and return its status."""
         self.dvc("queue", "start")
         deadline = time.monotonic() + seconds
         while re.search("Queued|Running", status := self.dvc("queue", "status")):

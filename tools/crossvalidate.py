@@ -29,7 +29,7 @@ AVERAGED = (*HEADLINES, "log_loss", "ece")
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.crossvalidate", description=__doc__)
-    parser.add_argument("--folds", type=int, default=5, metavar="K", help="2 to 20, 5 unless told")
+    parser.add_argument("--folds", type=int, default=5, metavar="K", help="number of folds, 2 to 20; default 5")
     folds = parser.parse_args().folds
     if not 2 <= folds <= 20:
         parser.error("--folds must be from 2 to 20")

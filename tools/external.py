@@ -1,7 +1,7 @@
 """Test the trained classifier on another labelled folder, through the same path as the pipeline's own images.
 
-It is no stage, so that no experiment is chosen by it: an external test is for the end. Run from the top folder of the
-project, after dvc repro. In the folder of --out are then metrics.json, as the evaluate stage writes it;
+It is not a stage, so that no experiment is chosen by it: an external test is for the end. Run from the top folder of
+the project, after dvc repro. It writes into the folder of --out: metrics.json, as the evaluate stage does;
 predictions.csv; and submission.csv, the probabilities of all images in the form of the ISIC 2018 challenge's Task 3.
 """
 
@@ -31,8 +31,8 @@ ISIC_CLASSES = ["MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC"]
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.external", description=__doc__)
     parser.add_argument("directory", type=Path, metavar="FOLDER", help="images, in subfolders too, and a label table")
-    parser.add_argument("--labels", type=Path, metavar="FILE", help="the label table, where the folder has not one")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", default=EXTERNAL, help="external unless told")
+    parser.add_argument("--labels", type=Path, metavar="FILE", help="the label table, where the folder holds none or several")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", default=EXTERNAL, help="default: external")
     arguments = parser.parse_args()
 
     configure_image_libraries()

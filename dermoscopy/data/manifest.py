@@ -168,7 +168,7 @@ def inspect_images(image_ids: "pd.Series[str]", files: dict[str, list[Path]]) ->
 def choose_file(image_id: str, paths: list[Path]) -> Path:
     """Return the file of an image; several are one image where their bytes are equal.
 
-    The unpacked Kaggle archive, say, holds each image in two folders.
+    The unpacked Kaggle archive holds each image in two folders, for instance.
 
     Raises:
         DataError: there is no file, or there are several that differ or cannot be read.

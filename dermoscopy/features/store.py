@@ -100,7 +100,7 @@ class FeatureReader:
     """
 
     def __init__(self, folder: Path = FEATURES) -> None:
-        """Open a folder; a DataError says so if a file is missing, damaged or contradicts the others."""
+        """Open a folder; a DataError if a file is missing, damaged or contradicts the others."""
         remedy = "run dvc repro features, or, where DVC sees no change, dvc repro --force --single-item features"
         try:
             self.info = FeaturesInfo.model_validate_json((folder / "features.json").read_text(encoding="utf-8"))
@@ -109,7 +109,7 @@ class FeatureReader:
             index = read_table(folder / "index.csv", "image_id", "sha256")
             self.image_ids = pd.Index(index["image_id"])
             self.sha256 = index["sha256"].to_numpy(str)
-            # the header is compared, not parsed: nothing that it may say is followed
+            # the header is compared, not parsed: nothing in it is trusted
             header = npy_header(self.info)
             begins = {_first_bytes(file, len(header)) for file in self._files}
             sizes = {file.stat().st_size for file in self._files}

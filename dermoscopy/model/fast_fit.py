@@ -124,7 +124,8 @@ class HeadTrainer(keras.Model):
             if metric.name == "loss":
                 metric.update_state(losses, tf.fill(tf.shape(losses), tf.shape(targets)[1]))
             else:
-                metric.update_state(targets, logits)
+                # an image a row: of a table of batches Keras would count each batch once, however small
+                metric.update_state(tf.reshape(targets, [-1]), tf.reshape(logits, [-1, self._dense.units]))
         return dict(self.get_metrics_result())
 
     @tf.function

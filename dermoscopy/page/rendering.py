@@ -15,7 +15,7 @@ TEMPLATES = Path(__file__).parent
 
 
 def as_yaml(value: Any) -> str:
-    """Return a value, or all params, as params.yaml would say it."""
+    """Return a value, or all params, as params.yaml has it."""
     flow = not isinstance(value, dict)
     text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=10_000, default_flow_style=flow)
     return text.removesuffix("...\n").strip()

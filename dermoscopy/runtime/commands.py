@@ -8,9 +8,10 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from dermoscopy.runtime.errors import DISK_FAULTS, ParamsError, PipelineError, megabytes, one_line
-from dermoscopy.runtime.params import Params, load_params
+from dermoscopy.runtime.params import load_params
 from dermoscopy.runtime.paths import PARAMS
 
 
@@ -35,7 +36,7 @@ def run_stage(main: Callable[..., None]) -> None:
     run_command(run)
 
 
-def sections_of(main: Callable[..., None]) -> dict[str, Params]:
+def sections_of(main: Callable[..., None]) -> dict[str, Any]:
     """Return what a stage's main() takes, by argument, from params.yaml."""
     params = load_params()
     return {name: params if name == "params" else getattr(params, name) for name in inspect.signature(main).parameters}
@@ -52,7 +53,7 @@ def run_command(main: Callable[[], None]) -> None:
         main()
     except PipelineError as error:
         sys.exit("error: " + one_line(str(error)))
-    except BrokenPipeError:  # who reads the output, head say, has seen enough
+    except BrokenPipeError:  # the reader of the output, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains as it ends
         sys.exit(1)
     except OSError as error:

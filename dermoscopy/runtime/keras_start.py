@@ -13,7 +13,7 @@ from typing import Literal
 
 from dermoscopy.runtime.errors import PipelineError
 
-# What a user's environment may say to Keras or TensorFlow, and what would change results or end in a traceback.
+# Variables of a user's environment that would change results or end in a traceback.
 _OVERRIDDEN = ("TF_USE_LEGACY_KERAS", "KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH")
 
 _one_at_a_time = threading.Lock()  # standard error belongs to the whole process

@@ -168,6 +168,6 @@ def _ratio(numerator: Floats, denominator: Floats) -> Floats:
 
 
 def _mean_of_defined(values: Floats) -> Floats:
-    """Return the mean, (n,), of the values of a row, (n, classes), that are no NaN."""
+    """Return the mean, (n,), of the values of a row, (n, classes), that are not NaN."""
     defined = ~np.isnan(values)
     return _ratio(np.where(defined, values, 0).sum(axis=1), defined.sum(axis=1).astype(np.float64))

@@ -184,7 +184,7 @@ def limits_of(metrics: Metrics, predictions: pd.DataFrame, screened: list[str], 
     ]:
         notes.append(f"recall of {', '.join(perfect)} is 0 or 1, where a bootstrap interval has no width: rely on n")
     if unknown := [name for name in malignant if name not in per_class]:
-        notes.append(f"evaluate.malignant names {', '.join(unknown)}, and the model knows no such class")
+        notes.append(f"evaluate.malignant names {', '.join(unknown)}, which the model does not know")
     if metrics.screening is None:
         missing = "no class is named malignant" if not screened else "all images or none are malignant"
         notes.append(f"no screening metrics: {missing}")

@@ -21,8 +21,22 @@ from benchmarks.original_study import (
 )
 
 
-def test_the_recipe_trains_the_head_and_leaves_the_backbone(keras: Any, tmp_path: Path) -> None:
-    notebook = Notebook("MobileNetV2", draw_photographs(tmp_path, 12), training=8, size=64)
+@pytest.fixture(scope="module")
+def notebook(keras: Any, tmp_path_factory: pytest.TempPathFactory) -> Notebook:
+    photographs = draw_photographs(tmp_path_factory.mktemp("photographs"), 12)
+    return Notebook("MobileNetV2", photographs, training=8, size=64)
+
+
+def test_the_recipe_reads_all_photographs(notebook: Notebook) -> None:
+    [(images, labels)] = notebook.training
+    assert images.shape == (8, 64, 64, 3)
+    assert labels.numpy().tolist() == [0, 1, 2, 3, 4, 5, 6, 0]
+    [(images, _)] = notebook.validation
+    assert len(images) == 4
+
+
+@pytest.mark.slow
+def test_the_recipe_trains_the_head_and_leaves_the_backbone(notebook: Notebook) -> None:
     network = next(layer for layer in notebook.model.layers if layer.name.startswith("mobilenet"))
     before = [weight.numpy() for weight in network.weights]
     head = [weight.numpy() for weight in notebook.model.trainable_weights]
@@ -30,15 +44,6 @@ def test_the_recipe_trains_the_head_and_leaves_the_backbone(keras: Any, tmp_path
     notebook.epoch()
     assert all(np.array_equal(old, new.numpy()) for old, new in zip(before, network.weights, strict=True))
     assert not np.array_equal(head[0], notebook.model.trainable_weights[0].numpy())
-
-
-def test_the_recipe_reads_all_photographs(keras: Any, tmp_path: Path) -> None:
-    notebook = Notebook("MobileNetV2", draw_photographs(tmp_path, 12), training=8, size=64)
-    [(images, labels)] = notebook.training
-    assert images.shape == (8, 64, 64, 3)
-    assert labels.numpy().tolist() == [0, 1, 2, 3, 4, 5, 6, 0]
-    [(images, _)] = notebook.validation
-    assert len(images) == 4
 
 
 def test_extrapolation_is_in_proportion_to_images_and_epochs() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.first_result import demo_parts
-from benchmarks.processes import measure, stage_seconds, timed_lines
+from benchmarks.processes import measure_command, stage_seconds, timed_lines
 
 OUTPUT = """\
 environment is ready
@@ -47,13 +47,14 @@ def test_a_command_that_fails_is_not_timed(tmp_path: Path) -> None:
     with pytest.raises(subprocess.CalledProcessError):
         timed_lines([sys.executable, "-c", "raise SystemExit(3)"], tmp_path)
     with pytest.raises(subprocess.CalledProcessError):
-        measure([sys.executable, "-c", "raise SystemExit(3)"], tmp_path)
+        measure_command([sys.executable, "-c", "raise SystemExit(3)"], tmp_path)
 
 
 def test_the_peak_memory_is_that_of_the_command_alone(tmp_path: Path) -> None:
     ours = bytearray(300_000_000)
     few, many = (
-        measure([sys.executable, "-c", f"len(bytearray({size}))"], tmp_path).megabytes for size in (0, 200_000_000)
+        measure_command([sys.executable, "-c", f"len(bytearray({size}))"], tmp_path).megabytes
+        for size in (0, 200_000_000)
     )
     assert few < 100 < len(ours) / 1e6
     assert many - few == pytest.approx(200, abs=10)

@@ -1,10 +1,12 @@
-"""What the benchmarks measure is what they say: a variation, and what each stage imports."""
+"""What the benchmarks measure in a real project: a variation, and what each stage imports."""
 
 import pytest
 
 from benchmarks.startup import WITHOUT_TENSORFLOW, Imports
 from benchmarks.variation import vary
 from benchmarks.workspace import Workspace
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_variation_runs_train_evaluate_and_report_and_nothing_else(project: Workspace) -> None:
@@ -20,7 +22,7 @@ def test_a_variation_runs_train_evaluate_and_report_and_nothing_else(project: Wo
 def test_a_stage_that_needs_no_tensorflow_does_not_import_it_when_it_runs(project: Workspace, stage: str) -> None:
     modules = Imports(project.folder, f"stages.{stage}").modules
     assert f"stages.{stage}" not in modules  # it ran as __main__
-    assert "stages.common.params" in modules
+    assert "dermoscopy.runtime.params" in modules
     assert "tensorflow" not in modules
 
 

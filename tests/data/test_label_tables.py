@@ -8,6 +8,7 @@ import pytest
 
 from dermoscopy.data.label_tables import read_labels
 from dermoscopy.runtime.errors import DataError
+from tests.support.photographs import write_photographs
 
 
 def read(folder: Path, text: str, encoding: str = "utf-8") -> pd.DataFrame:
@@ -73,7 +74,7 @@ def test_an_image_may_be_named_with_its_suffix(tmp_path: Path, header: str, writ
     assert pairs(read(tmp_path, header.format(written))) == [("ISIC_1", "nv")]
 
 
-def test_dots_in_a_name_that_are_no_suffix_stay(tmp_path: Path) -> None:
+def test_dots_inside_a_name_stay(tmp_path: Path) -> None:
     assert pairs(read(tmp_path, "image_id,dx\nscan.2.b,nv\n")) == [("scan.2.b", "nv")]
 
 
@@ -132,14 +133,14 @@ def test_ages_are_floats_even_where_all_are_known_and_whole(tmp_path: Path) -> N
     assert read(tmp_path, "image_id,dx,age\na,nv,45\nb,nv,50\n")["age"].dtype == float
 
 
-def test_an_age_that_is_no_number_is_refused(tmp_path: Path) -> None:
+def test_an_age_that_is_not_a_number_is_refused(tmp_path: Path) -> None:
     assert "age of b is 'forty'" in message(tmp_path, "image_id,dx,age\na,nv,45\nb,nv,forty\n")
 
 
 @pytest.mark.parametrize("row", ["0,0,0", "1,1,0", "0.5,0.5,0", "2,0,0", "-1,1,1", "yes,0,0", ",1,0"])
 def test_a_row_without_exactly_one_1_is_refused(tmp_path: Path, row: str) -> None:
     text = message(tmp_path, f"image,MEL,NV,BCC\nISIC_1,0,1,0\nISIC_2,{row}\nISIC_3,0,0,1\n")
-    assert "1 rows have not exactly one 1" in text
+    assert "1 rows do not have one 1 and otherwise 0 under MEL, NV, BCC" in text
     assert "ISIC_2" in text
 
 
@@ -167,9 +168,10 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         read_labels(tmp_path / "labels.csv")
 
 
-def test_an_image_in_place_of_the_table_is_refused(isic: Path) -> None:
+def test_an_image_in_place_of_the_table_is_refused(tmp_path: Path) -> None:
+    (photograph,) = write_photographs(tmp_path, 1)
     with pytest.raises(DataError, match="cannot be read as CSV"):
-        read_labels(isic / "images/ISIC_0034528.jpg")
+        read_labels(photograph)
 
 
 def test_a_table_in_another_encoding_is_refused(tmp_path: Path) -> None:

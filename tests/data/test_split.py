@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dermoscopy.data.label_tables import read_labels
+from dermoscopy.data.sources import sample
 from dermoscopy.data.split import assign_parts
 from dermoscopy.data.tables import read_table, write_table
+from dermoscopy.runtime.commands import sections_of
 from dermoscopy.runtime.errors import DataError
 from dermoscopy.runtime.params import Split
 from stages import split as stage
@@ -20,7 +22,7 @@ DEFAULT = Split(group="lesion", validation=0.15, test=0.15, seed=1)
 
 
 def make_manifest(labels: str, lesions: str = "", contents: str = "") -> pd.DataFrame:
-    """Return what of a manifest the split needs; images are named by one letter each, as are their properties."""
+    """Return the columns of a manifest that the split needs: a letter is the label, lesion or content of an image."""
     images = [f"image_{number}" for number in range(len(labels))]
     return pd.DataFrame(
         {
@@ -33,10 +35,10 @@ def make_manifest(labels: str, lesions: str = "", contents: str = "") -> pd.Data
 
 
 @pytest.fixture(scope="module")
-def ham10000(ham10000_metadata: Path) -> pd.DataFrame:
-    """The manifest of HAM10000; each image has its own content."""
-    labels = read_labels(ham10000_metadata)
-    return labels.assign(sha256=labels["image_id"])[["image_id", "label", "lesion_id", "sha256"]]
+def manifest() -> pd.DataFrame:
+    """A manifest of as many images as HAM10000 has, 10,015, with its classes; each image has its own content."""
+    plan = sample.plan(10_015, seed=1)
+    return plan.assign(label=plan["dx"], sha256=plan["image_id"])[["image_id", "label", "lesion_id", "sha256"]]
 
 
 def in_one_part(values: "pd.Series[str]", parts: "pd.Series[str]") -> bool:
@@ -51,17 +53,17 @@ def split_with(
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_no_lesion_is_in_two_parts(ham10000: pd.DataFrame, seed: int) -> None:
-    assert in_one_part(ham10000["lesion_id"], assign_parts(ham10000, split_with(seed)))
+def test_no_lesion_is_in_two_parts(manifest: pd.DataFrame, seed: int) -> None:
+    assert in_one_part(manifest["lesion_id"], assign_parts(manifest, split_with(seed)))
 
 
-def test_grouped_by_image_lesions_are_spread_as_in_the_original_study(ham10000: pd.DataFrame) -> None:
-    assert not in_one_part(ham10000["lesion_id"], assign_parts(ham10000, split_with(1, group="image")))
+def test_grouped_by_image_lesions_are_spread_as_in_the_original_study(manifest: pd.DataFrame) -> None:
+    assert not in_one_part(manifest["lesion_id"], assign_parts(manifest, split_with(1, group="image")))
 
 
 @pytest.mark.parametrize("group", ["lesion", "image"])
-def test_no_content_is_in_two_parts(ham10000: pd.DataFrame, group: Literal["lesion", "image"]) -> None:
-    manifest = ham10000.sort_values(["label", "image_id"], ignore_index=True)
+def test_no_content_is_in_two_parts(manifest: pd.DataFrame, group: Literal["lesion", "image"]) -> None:
+    manifest = manifest.sort_values(["label", "image_id"], ignore_index=True)
     manifest["sha256"] = [str(number - (number % 10 == 9)) for number in range(len(manifest))]  # some under two ids
     assert in_one_part(manifest["sha256"], assign_parts(manifest, split_with(1, group=group)))
 
@@ -80,34 +82,47 @@ def test_lesions_that_share_files_in_a_chain_are_in_the_same_part() -> None:
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("group", ["lesion", "image"])
 def test_parts_have_the_classes_and_the_sizes_of_the_whole(
-    ham10000: pd.DataFrame, group: Literal["lesion", "image"], seed: int
+    manifest: pd.DataFrame, group: Literal["lesion", "image"], seed: int
 ) -> None:
-    parts = assign_parts(ham10000, split_with(seed, group=group))
-    assert parts.index.equals(ham10000.index)
-    whole = ham10000["label"].value_counts(normalize=True)
+    parts = assign_parts(manifest, split_with(seed, group=group))
+    assert parts.index.equals(manifest.index)
+    whole = manifest["label"].value_counts(normalize=True)
     for part, size in {"train": 0.70, "validation": 0.15, "test": 0.15}.items():
-        images = ham10000[parts == part]
-        assert abs(len(images) / len(ham10000) - size) < 0.01
+        images = manifest[parts == part]
+        assert abs(len(images) / len(manifest) - size) < 0.01
         proportions = images["label"].value_counts(normalize=True)
         assert set(proportions.index) == set(whole.index)
         assert (proportions - whole).abs().max() < 0.02
 
 
-def test_the_parts_are_shares_of_the_groups_of_the_whole(ham10000: pd.DataFrame) -> None:
-    parts = assign_parts(ham10000, DEFAULT)
-    lesions = parts.groupby(ham10000["lesion_id"]).first().value_counts()
-    share = round(0.15 * 7_470)
-    assert lesions.to_dict() == {"train": 7_470 - 2 * share, "validation": share, "test": share}
+def assert_shares(manifest: pd.DataFrame, parts: "pd.Series[str]") -> None:
+    """Look for the sizes of parts by the default split: shares of all lesions, not of what is left of them."""
+    lesions = parts.groupby(manifest["lesion_id"]).first().value_counts()
+    share = round(0.15 * lesions.sum())
+    assert lesions.to_dict() == {"train": lesions.sum() - 2 * share, "validation": share, "test": share}
 
 
-def test_the_same_seed_gives_the_same_split_and_another_seed_another(ham10000: pd.DataFrame) -> None:
-    first, again, other = (assign_parts(ham10000, split_with(seed)) for seed in (1, 1, 2))
+def test_the_parts_are_shares_of_the_groups_of_the_whole(manifest: pd.DataFrame) -> None:
+    assert_shares(manifest, assign_parts(manifest, DEFAULT))
+
+
+def test_ham10000_itself_is_split_by_lesion(ham10000_metadata: Path) -> None:
+    labels = read_labels(ham10000_metadata)
+    parts = assign_parts(labels.assign(sha256=labels["image_id"]), DEFAULT)
+    assert in_one_part(labels["lesion_id"], parts)
+    assert_shares(labels, parts)
+    rarest = parts[labels["label"] == "df"].value_counts()  # these never change: results would not compare any more
+    assert rarest.to_dict() == {"train": 81, "validation": 18, "test": 16}
+
+
+def test_the_same_seed_gives_the_same_split_and_another_seed_another(manifest: pd.DataFrame) -> None:
+    first, again, other = (assign_parts(manifest, split_with(seed)) for seed in (1, 1, 2))
     assert first.equals(again)
     assert (first != other).mean() > 0.2
 
 
-def test_without_a_test_part_there_are_two_parts(ham10000: pd.DataFrame) -> None:
-    parts = assign_parts(ham10000, split_with(1, group="image", validation=0.2, test=0))
+def test_without_a_test_part_there_are_two_parts(manifest: pd.DataFrame) -> None:
+    parts = assign_parts(manifest, split_with(1, group="image", validation=0.2, test=0))
     assert parts.value_counts().to_dict() == {"train": 8_012, "validation": 2_003}
 
 
@@ -175,16 +190,16 @@ def test_any_manifest_is_either_split_as_promised_or_refused(manifest: pd.DataFr
 
 
 def test_the_stage_writes_the_part_of_each_image(
-    ham10000: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    manifest: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     params = write_params(tmp_path, {"split": DEFAULT.model_dump()})
-    write_table(ham10000, Path("data/manifest.csv"))
-    stage.main()
+    write_table(manifest, Path("data/manifest.csv"))
+    stage.main(**sections_of(stage.main))
     table = read_table(Path("data/split.csv"))
     assert list(table.columns) == ["image_id", "part"]
-    assert table["image_id"].to_list() == ham10000["image_id"].to_list()
-    assert table["part"].to_list() == assign_parts(ham10000, DEFAULT).to_list()
+    assert table["image_id"].to_list() == manifest["image_id"].to_list()
+    assert table["part"].to_list() == assign_parts(manifest, DEFAULT).to_list()
     assert capsys.readouterr().out.count("\n") == 1
     assert params.exists()
 
@@ -193,5 +208,5 @@ def test_without_a_manifest_the_stage_says_so(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     write_params(tmp_path, {})
     with pytest.raises(DataError, match=r"data/manifest\.csv is missing"):
-        stage.main()
+        stage.main(**sections_of(stage.main))
     assert not Path("data").exists()

@@ -73,7 +73,7 @@ def test_a_damaged_table_is_named(tmp_path: Path, content: bytes) -> None:
 def test_json_has_null_for_what_is_not_finite(tmp_path: Path, content: dict[str, Any], expected: object) -> None:
     write_json(content, tmp_path / "content.json")
     text = (tmp_path / "content.json").read_text(encoding="utf-8")
-    assert json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON")) == expected
+    assert json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON")) == expected
 
 
 def test_json_that_cannot_be_written_leaves_the_old_file(tmp_path: Path) -> None:

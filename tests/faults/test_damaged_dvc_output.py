@@ -1,4 +1,4 @@
-"""Damage to data/features and to DVC's cache of it, with real DVC: mended, or refused before anything is made of it.
+"""Damage to data/features and to DVC's cache of it, with real DVC: repaired, or refused before anything is made of it.
 
 DVC trusts a file in its cache as long as it is read-only, and a checkout links data/features to it. A byte that changes
 in there, or through the link, is therefore restored as if it were right; what reads the features has to notice.
@@ -7,39 +7,24 @@ in there, or through the link, is therefore restored as if it were right; what r
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from benchmarks.workspace import Workspace, executed
+from benchmarks.workspace import executed
+from tests.support.dvc_run import DvcRun, finished_run
 from tests.support.stage_project import contents
 
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run, in `project`, and its DVC cache, in `cache`."""
-    folder = tmp_path_factory.mktemp("finished")
-    changes: dict[str, dict[str, Any]] = {
-        "data": {"source": "sample", "sample_images": 100},
-        "backbone": {"name": "MobileNetV2", "weights": "random", "image_size": 32},
-        "augmentation": {"views": 1},
-        "train": {"epochs": 2},
-    }
-    Workspace(folder / "project", folder / "cache", changes).dvc("repro")
-    return folder
+pytestmark = pytest.mark.slow
 
 
-class Run(Workspace):
+class Run(DvcRun):
     """A copy of a finished run to do harm to."""
 
-    def __init__(self, finished: Path, folder: Path) -> None:
-        shutil.copytree(finished, folder, symlinks=True)
-        self.folder = folder / "project"
-        self.cache = folder / "cache"
+    def __init__(self, original: Path, folder: Path) -> None:
+        super().__init__(original, folder)
         self.features = self.folder / "data/features"
-        self.dvc("config", "--local", "cache.dir", str(self.cache))
-        self.expected = contents(self.features)
+        self.good = contents(self.features)
 
     def link(self) -> None:
         """Have data/features checked out of the cache, which links it, as `dvc exp apply` and a return do."""
@@ -49,16 +34,16 @@ class Run(Workspace):
 
     def cached(self, name: str) -> Path:
         """Return the file of the cache that holds a file of data/features."""
-        (path,) = (p for p in self.cache.rglob("*") if p.is_file() and p.read_bytes() == self.expected[name])
+        (path,) = (p for p in self.cache.rglob("*") if p.is_file() and p.read_bytes() == self.good[name])
         return path
 
     def is_whole(self) -> bool:
-        return contents(self.features) == self.expected
+        return contents(self.features) == self.good
 
 
 @pytest.fixture
-def run(finished: Path, tmp_path: Path) -> Run:
-    return Run(finished, tmp_path / "run")
+def run(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Run:
+    return Run(finished_run(tmp_path_factory), tmp_path / "run")
 
 
 def flip(path: Path) -> None:
@@ -83,7 +68,7 @@ def overwrite(path: Path, content: bytes) -> None:
     ("name", "damage"),
     [("view_000.npy", flip), ("view_000.npy", truncate), ("index.csv", flip), ("features.json", truncate)],
 )
-def test_damage_to_features_that_are_no_link_is_mended_from_the_cache(
+def test_damage_to_features_that_are_not_linked_is_repaired_from_the_cache(
     run: Run, name: str, damage: Callable[[Path], None]
 ) -> None:
     damage(run.features / name)
@@ -104,7 +89,7 @@ def test_a_description_of_another_backbone_is_replaced(run: Run) -> None:
     assert run.is_whole()
 
 
-def test_a_linked_file_that_was_made_writable_is_mended_from_the_store(run: Run) -> None:
+def test_a_linked_file_that_was_made_writable_is_repaired_from_the_chunks(run: Run) -> None:
     run.link()
     path = run.features / "view_000.npy"
     path.chmod(0o644)
@@ -124,7 +109,7 @@ def in_the_cache(run: Run, damage: Callable[[Path], None]) -> None:
 
 
 @pytest.mark.parametrize(("harm", "damage"), [(through_a_link, flip), (in_the_cache, truncate)])
-def test_damage_that_dvc_restores_is_refused_in_one_line_and_mended_as_that_line_says(
+def test_damage_that_dvc_restores_is_refused_in_one_line_and_repaired_as_that_line_says(
     run: Run, harm: Callable[[Run, Callable[[Path], None]], None], damage: Callable[[Path], None]
 ) -> None:
     head = (run.folder / "models/head.keras").read_bytes()

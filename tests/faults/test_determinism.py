@@ -7,8 +7,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from dermoscopy.features.store import FEATURES
+from dermoscopy.features import extraction
+from dermoscopy.runtime.paths import CHUNKS, FEATURES
 from stages import features, manifest
+from tests.support.finished_run import run_stages
 from tests.support.params_file import write_params
 from tests.support.stage_project import contents, make_project
 
@@ -31,39 +33,42 @@ def run_in(folder: Path, engine: str, monkeypatch: pytest.MonkeyPatch) -> dict[s
     """Run manifest and features from scratch in a folder, and return what they wrote."""
     monkeypatch.chdir(folder)
     write_params(folder, {"augmentation": {"views": 2}, "features": {"engine": engine}})
-    shutil.rmtree(features.WORK, ignore_errors=True)
-    manifest.main()
-    features.main()
+    shutil.rmtree(CHUNKS, ignore_errors=True)
+    run_stages(folder, [manifest, features])
     return results()
 
 
+@pytest.fixture(scope="module", params=["openvino", pytest.param("tensorflow", marks=pytest.mark.slow)])
+def engine(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def expected(drawn: Path) -> dict[str, dict[str, bytes]]:
-    """The results of each engine with the defaults."""
+def expected(drawn: Path, engine: str) -> dict[str, bytes]:
+    """The results of an engine with the defaults."""
     with pytest.MonkeyPatch.context() as patch:
-        return {engine: run_in(drawn, engine, patch) for engine in ("openvino", "tensorflow")}
+        return run_in(drawn, engine, patch)
 
 
-@pytest.mark.parametrize("engine", ["openvino", "tensorflow"])
 @pytest.mark.parametrize("chunk", [1, 7, 64])
 def test_chunk_size_changes_nothing(
-    drawn: Path, expected: dict[str, dict[str, bytes]], monkeypatch: pytest.MonkeyPatch, chunk: int, engine: str
+    drawn: Path, expected: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, chunk: int, engine: str
 ) -> None:
-    monkeypatch.setattr(features, "CHUNK", chunk)
-    assert run_in(drawn, engine, monkeypatch) == expected[engine]
-    assert len(list(features.WORK.rglob("*.chunk"))) == 3 * -(-IMAGES // chunk)
+    monkeypatch.setattr(extraction, "CHUNK", chunk)
+    assert run_in(drawn, engine, monkeypatch) == expected
+    assert len(list(CHUNKS.rglob("*.chunk"))) == 3 * -(-IMAGES // chunk)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4])
 def test_the_number_of_decoding_threads_changes_nothing(
-    drawn: Path, expected: dict[str, dict[str, bytes]], monkeypatch: pytest.MonkeyPatch, threads: int
+    drawn: Path, expected: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, threads: int, engine: str
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: threads)
-    assert run_in(drawn, "openvino", monkeypatch) == expected["openvino"]
+    assert run_in(drawn, engine, monkeypatch) == expected
 
 
 def test_the_order_of_label_rows_and_of_files_on_the_disk_changes_nothing(
-    drawn: Path, expected: dict[str, dict[str, bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    drawn: Path, expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str
 ) -> None:
     shutil.copytree(drawn / "models", tmp_path / "models")
     images = tmp_path / "data/raw/images"
@@ -72,4 +77,4 @@ def test_the_order_of_label_rows_and_of_files_on_the_disk_changes_nothing(
         shutil.copy(path, images)
     table = pd.read_csv(drawn / "data/raw/labels.csv")
     table.iloc[::-1].to_csv(tmp_path / "data/raw/labels.csv", index=False)
-    assert run_in(tmp_path, "openvino", monkeypatch) == expected["openvino"]
+    assert run_in(tmp_path, engine, monkeypatch) == expected

@@ -6,35 +6,27 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
-from benchmarks.workspace import Workspace, executed
-from dermoscopy.features.backbones import build_backbone, save_backbone
-from dermoscopy.features.networks import convert_to_openvino
+from benchmarks.workspace import executed
 from dermoscopy.runtime.errors import DiskError
 from dermoscopy.runtime.files import replacing
 from dermoscopy.runtime.workspace import PROJECT, environment
-from tests.faults.test_interruption import CHANGES, PIPELINE, forget, outputs
+from tests.faults.conftest import CHUNK_BYTES, CHUNKS, copy_without_features
+from tests.support.dvc_run import PIPELINE, DvcRun, finished_run, outputs
 from tests.support.small_disk import filled, remount, small_disk
-from tests.support.stage_project import chunks, contents, make_project, run_stage
-
-
-class Finished(NamedTuple):
-    """A finished run on a small disk, and its outputs by path as SHA-256."""
-
-    workspace: Workspace
-    outputs: dict[str, str]
+from tests.support.stage_project import chunks, contents, run_stage
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DvcRun]:
+    """A finished run on a small disk; each test leaves it as it was."""
+    original = finished_run(tmp_path_factory)
     disk = tmp_path_factory.mktemp("disk") / "small"
     with small_disk(disk, megabytes=150):
-        workspace = Workspace(disk / "project", disk / "cache", CHANGES)
-        workspace.dvc("repro")
-        yield Finished(workspace, outputs(workspace.folder))
+        yield DvcRun(original, disk / "run")
 
 
 def refusal(folder: Path, stage: str) -> str:
@@ -54,48 +46,54 @@ def partial_files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob(".partial.*") if ".dvc" not in path.parts]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", PIPELINE)
-def test_a_full_disk_is_one_line_and_a_rerun_with_room_finishes(finished: Finished, stage: str) -> None:
-    folder = finished.workspace.folder
+def test_a_full_disk_is_one_line_and_a_rerun_with_room_finishes(finished: DvcRun, stage: str) -> None:
+    folder = finished.folder
     if stage == "features":
         for chunk in (folder / "data/.features").rglob("*.chunk"):
             chunk.unlink()
-    with filled(folder.parent, leave=4096):
+    with filled(folder.parents[1], leave=4096):
         line = refusal(folder, stage)
         assert re.search(r"needs (more than the )?[\d,.]+ MB(, and [\d.]+ MB are| that are) free", line), line
         assert partial_files(folder) == []
-        assert outputs(folder) == finished.outputs
-    finished.workspace.python("-m", f"stages.{stage}")
-    assert outputs(folder) == finished.outputs
+        assert outputs(folder) == finished.expected
+    finished.python("-m", f"stages.{stage}")
+    assert outputs(folder) == finished.expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", PIPELINE)
-def test_a_read_only_disk_is_one_line(finished: Finished, stage: str) -> None:
-    folder = finished.workspace.folder
-    remount(folder.parent, "ro")
+def test_a_read_only_disk_is_one_line(finished: DvcRun, stage: str) -> None:
+    folder = finished.folder
+    remount(folder.parents[1], "ro")
     try:
         assert refusal(folder, stage).startswith("error: Read-only file system: ")
     finally:
-        remount(folder.parent, "rw")
-    assert outputs(folder) == finished.outputs
+        remount(folder.parents[1], "rw")
+    assert outputs(folder) == finished.expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["download", "features"])
-def test_dvc_on_a_full_disk_loses_nothing(finished: Finished, stage: str) -> None:
-    folder = finished.workspace.folder
-    forget(finished.workspace, stage)
+def test_dvc_on_a_full_disk_loses_nothing(finished: DvcRun, stage: str) -> None:
+    folder = finished.folder
+    finished.forget(stage)
     for path in ("data/raw",) if stage == "download" else ("data/features", "data/.features"):
         shutil.rmtree(folder / path)
-    with filled(folder.parent, leave=200_000):
-        output = finished.workspace.dvc("repro", status=255)
-        assert len(re.findall(r"^error: data/\S+ needs .* free", output, re.MULTILINE)) == 1, output
-    assert executed(finished.workspace.dvc("repro")) == [stage]
-    assert outputs(folder) == finished.outputs
+    with filled(folder.parents[1], leave=200_000):
+        output = finished.dvc("repro", status=255)
+        assert len(re.findall(r"^error: \S*data/\S+ needs .* free", output, re.MULTILINE)) == 1, output
+    assert executed(finished.dvc("repro")) == [stage]
+    assert outputs(folder) == finished.expected
 
 
 @pytest.mark.parametrize("form", ["keras", "openvino"])
 def test_a_model_that_does_not_fit_leaves_nothing(keras: Any, tmp_path: Path, form: str) -> None:
-    model = build_backbone("MobileNetV2", None, 64)
+    from dermoscopy.features.networks import convert_to_openvino, save_backbone
+
+    image = keras.Input((32, 32, 3))
+    model = keras.Model([image], keras.layers.Conv2D(50_000, 3, strides=32)(image))  # 5.6 MB
     with small_disk(tmp_path / "small", megabytes=4):
         target = tmp_path / "small/backbone"
         # `replacing` is what raises, when it ends; the line is too long for both in one `with`
@@ -109,21 +107,22 @@ def test_a_model_that_does_not_fit_leaves_nothing(keras: Any, tmp_path: Path, fo
         assert list(target.parent.iterdir()) == []
 
 
-IMAGES = 600  # three chunks a view: 256, 256 and 88 images of 1,280 numbers
-STORE_BYTES = 2 * IMAGES * (1280 * 4 + 32)  # with two views; data/features takes as much again
-
-
 @pytest.mark.parametrize(
     ("room", "finished"),
-    [(100_000, 0), (2_000_000, 1), (4_500_000, 3), (1.02 * STORE_BYTES, 6), (1.8 * STORE_BYTES, 6)],
-    ids=["first chunk", "second view of the first chunk", "second chunk", "features", "almost"],
+    [
+        pytest.param(100_000, 0, id="first chunk", marks=pytest.mark.slow),
+        pytest.param(2_000_000, 1, id="second view of the first chunk", marks=pytest.mark.slow),
+        pytest.param(4_500_000, 3, id="second chunk"),
+        pytest.param(1.02 * CHUNK_BYTES, CHUNKS, id="features", marks=pytest.mark.slow),
+        pytest.param(1.8 * CHUNK_BYTES, CHUNKS, id="almost", marks=pytest.mark.slow),
+    ],
 )
 def test_a_disk_that_fills_up_keeps_the_chunks_that_are_finished(
-    backbones: dict[str, Path], tmp_path: Path, room: float, finished: int
+    computed_project: Path, tmp_path: Path, room: float, finished: int
 ) -> None:
     project = tmp_path / "small/project"
     with small_disk(tmp_path / "small", megabytes=100):
-        make_project(project, backbones["first"], IMAGES)
+        copy_without_features(computed_project, project)
         with filled(tmp_path / "small", leave=int(room)):
             line = refusal(project, "features")
             assert re.search(r"needs (more than the )?[\d,.]+ MB(, and [\d.]+ MB are| that are) free", line), line
@@ -133,8 +132,5 @@ def test_a_disk_that_fills_up_keeps_the_chunks_that_are_finished(
             assert not (project / "data/features").exists()
         assert run_stage(project, "features").returncode == 0
         assert chunks(project).items() >= kept.items()
-        assert len(chunks(project)) == 6
-        made = contents(project / "data/features")
-        shutil.rmtree(project / "data/.features")
-        assert run_stage(project, "features").returncode == 0
-        assert contents(project / "data/features") == made
+        assert len(chunks(project)) == CHUNKS
+        assert contents(project / "data/features") == contents(computed_project / "data/features")

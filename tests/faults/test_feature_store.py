@@ -1,4 +1,4 @@
-"""A damaged, stale or foreign store of features: only what is invalid is computed again, and nothing is wrong."""
+"""Damaged, stale or foreign chunks of features: only what is invalid is computed again, and nothing is wrong."""
 
 import json
 import shutil
@@ -11,11 +11,17 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
+from dermoscopy.data.tables import read_table
+from dermoscopy.features import extraction
+from dermoscopy.features.chunks import ViewChunks
 from dermoscopy.features.engines.choice import load_engine
-from dermoscopy.features.store import FEATURES, FeatureReader, view_file
+from dermoscopy.features.recipe import image_keys
+from dermoscopy.features.store import FeatureReader, view_file
 from dermoscopy.runtime.errors import DataError
 from dermoscopy.runtime.params import load_params
+from dermoscopy.runtime.paths import CHUNKS, FEATURES, MANIFEST
 from stages import features
+from tests.support.finished_run import run_stages
 from tests.support.params_file import write_params
 from tests.support.stage_project import chunks, contents, make_project, use_backbone
 
@@ -29,9 +35,8 @@ def finished(backbones: dict[str, Path], tmp_path_factory: pytest.TempPathFactor
     folder = tmp_path_factory.mktemp("finished")
     make_project(folder, backbones["first"], IMAGES)
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setattr(features, "CHUNK", CHUNK)
-        features.main()
+        patch.setattr(extraction, "CHUNK", CHUNK)
+        run_stages(folder, [features])
     return folder
 
 
@@ -40,7 +45,7 @@ def project(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """A copy of it to do harm to, and the current folder."""
     shutil.copytree(finished, tmp_path / "project")
     monkeypatch.chdir(tmp_path / "project")
-    monkeypatch.setattr(features, "CHUNK", CHUNK)
+    monkeypatch.setattr(extraction, "CHUNK", CHUNK)
     return tmp_path / "project"
 
 
@@ -51,20 +56,20 @@ def computed(project: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int
 
     def load_and_count(*arguments: Any) -> Any:
         engine = load_engine(*arguments)
-        run = engine.run
+        compute = engine.compute
 
         def count(images: Any, number: int) -> NDArray[np.float32]:
             counts.append(number)
-            return run(images, number)
+            return compute(images, number)
 
-        monkeypatch.setattr(engine, "run", count)
+        monkeypatch.setattr(engine, "compute", count)
         return engine
 
     monkeypatch.setattr(features, "load_engine", load_and_count)
 
     def run_and_count() -> int:
         counts.clear()
-        features.main()
+        run_stages(project, [features])
         FeatureReader()
         return sum(counts)
 
@@ -73,7 +78,7 @@ def computed(project: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int
 
 def folder_of(view: int) -> Path:
     """Return the folder of a view's chunks, found by the key in features.json."""
-    return Path("data/.features") / json.loads((FEATURES / "features.json").read_text())["keys"][view][:32]
+    return CHUNKS / json.loads((FEATURES / "features.json").read_text())["keys"][view][:32]
 
 
 def first_chunk(view: int) -> Path:
@@ -128,7 +133,7 @@ def test_another_order_of_images_computes_nothing_and_moves_the_rows(
     project: Path, computed: Callable[[], int]
 ) -> None:
     expected = np.load(view_file(FEATURES, 1))
-    pd.read_csv("data/manifest.csv").iloc[::-1].to_csv("data/manifest.csv", index=False)
+    pd.read_csv(MANIFEST).iloc[::-1].to_csv(MANIFEST, index=False)
     assert computed() == 0
     assert np.array_equal(np.load(view_file(FEATURES, 1)), expected[::-1])
 
@@ -151,7 +156,7 @@ def test_a_changed_byte_anywhere_in_a_chunk_computes_it_again_and_no_other(
     project: Path, computed: Callable[[], int]
 ) -> None:
     expected, random = contents(FEATURES), np.random.default_rng(0)
-    for _ in range(12):
+    for _ in range(6):
         before = chunks(project)
         damaged = first_chunk(int(random.integers(2)))
         change_byte(damaged, random)
@@ -170,15 +175,15 @@ def change_byte(path: Path, random: np.random.Generator, stop: int | None = None
 
 def test_no_changed_byte_of_a_chunk_gives_features_or_an_error(project: Path) -> None:
     random = np.random.default_rng(1)
-    images = features.image_keys(features.read_table(Path("data/manifest.csv")))
+    images = image_keys(read_table(MANIFEST))
     info = FeatureReader().info
     chunk = first_chunk(1)
     content = chunk.read_bytes()
-    for _ in range(1_000):
+    for _ in range(400):
         chunk.write_bytes(content)
         change_byte(chunk, random)
-        store = features.ViewStore(features.WORK, info.keys[1], images, info.dim)
-        assert sum(number in store for number in range(IMAGES)) == IMAGES - IN_FIRST_CHUNK
+        view = ViewChunks(CHUNKS, info.keys[1], images, info.dim)
+        assert sum(number in view for number in range(IMAGES)) == IMAGES - IN_FIRST_CHUNK
 
 
 def test_a_chunk_of_another_backbone_in_the_place_of_ours_is_computed_again(
@@ -216,7 +221,7 @@ def test_each_changed_byte_of_the_features_is_refused_by_the_reader(project: Pat
     random = np.random.default_rng(2)
     for path in sorted(FEATURES.iterdir()):
         content = path.read_bytes()
-        for stop in [128] * 100 + [len(content)] * 100:  # 128: the header of a view
+        for stop in [128] * 40 + [len(content)] * 40:  # 128: the header of a view
             change_byte(path, random, stop=min(stop, len(content)))
             # other white space between the values of features.json says the same
             assert is_refused() or means_the_same(path, content), f"{path} was changed"

@@ -10,6 +10,8 @@ from tests.support.feature_folder import write_feature_folder
 from tests.support.params_file import write_params
 from tests.support.stage_project import make_project, run_stage
 
+pytestmark = pytest.mark.slow
+
 FEW, MANY = 300, 3_000
 DIM, VIEWS = 1_536, 5  # of InceptionResNetV2 with the default views
 

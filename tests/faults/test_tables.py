@@ -1,12 +1,13 @@
-"""Bad and unusual tables and descriptions: each is read rightly, or refused in one line."""
+"""Bad and unusual tables and descriptions: each is read as it should be, or refused in one line."""
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import chdir
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import cv2
@@ -16,16 +17,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dermoscopy.data.label_tables import read_labels
-from dermoscopy.data.manifest import LABELS_SCHEMA, validate
+from dermoscopy.data.manifest import read_valid_labels
+from dermoscopy.data.sources import sample
 from dermoscopy.data.tables import read_table, write_table
 from dermoscopy.features.backbones import BackboneInfo, read_backbone_info
 from dermoscopy.features.store import FeatureReader, view_file
-from dermoscopy.model.head import HeadInfo, build_head, load_head
+from dermoscopy.model.head_info import HeadInfo
+from dermoscopy.runtime.commands import run_stage
 from dermoscopy.runtime.errors import PipelineError, one_line
 from dermoscopy.runtime.workspace import PROJECT
+from stages import manifest, split
 from tests.support.feature_folder import write_feature_folder
 from tests.support.params_file import PARAMS, write_params
+from tests.support.photographs import write_photographs
 
 BACKBONE = BackboneInfo(
     name="MobileNetV2", image_size=64, dim=1280, fingerprint="0" * 64, files={"backbone.bin": "0" * 64}
@@ -112,7 +116,7 @@ CONTENTS = tables() | st.binary(max_size=100)
 def test_any_bytes_are_a_valid_label_table_or_one_line(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "labels.csv"
     path.write_bytes(content)
-    labels = attempt(lambda: validate(LABELS_SCHEMA, read_labels(path), "label table"))
+    labels = attempt(lambda: read_valid_labels(path))
     if labels is not None:  # and what comes of it is read again as it was written
         write_table(labels, tmp_path / "manifest.csv")
         pd.testing.assert_frame_equal(read_table(tmp_path / "manifest.csv"), labels, check_dtype=False)
@@ -188,6 +192,7 @@ def read_all(folder: Path) -> Any:
     return reader.all_views(reader.rows(reader.image_ids))
 
 
+@pytest.mark.slow
 def test_any_features_json_gives_the_features_or_one_line(feature_folder: Path) -> None:
     path = feature_folder / "features.json"
 
@@ -201,6 +206,7 @@ def test_any_features_json_gives_the_features_or_one_line(feature_folder: Path) 
     load()
 
 
+@pytest.mark.slow
 @fuzz
 @given(
     CONTENTS
@@ -214,6 +220,7 @@ def test_any_index_gives_the_features_or_one_line(feature_folder: Path, content:
     assert features is None or features.shape == (3, 2, 4)
 
 
+@pytest.mark.slow
 def test_any_view_file_gives_the_features_or_one_line(feature_folder: Path) -> None:
     path = view_file(feature_folder, 1)
     good = path.read_bytes()
@@ -244,7 +251,10 @@ def test_any_backbone_json_is_a_description_or_one_line(tmp_path: Path, content:
     assert isinstance(attempt(lambda: read_backbone_info(tmp_path)), BackboneInfo | None)
 
 
+@pytest.mark.slow
 def test_any_head_json_is_a_description_or_one_line(tmp_path: Path, keras: Any) -> None:
+    from dermoscopy.model.head import build_head, load_head
+
     build_head(np.zeros(4), np.ones(4), dropout=0.5, classes=2).save(tmp_path / "head.keras")
 
     @settings(fuzz, max_examples=50)  # the head is loaded each time
@@ -257,44 +267,39 @@ def test_any_head_json_is_a_description_or_one_line(tmp_path: Path, keras: Any) 
     load()
 
 
-# The manifest stage as a process
+# The manifest stage
 
 
 @pytest.fixture
-def project(tmp_path: Path, isic: Path) -> Path:
-    """A project with eight real images, named ISIC_1 to ISIC_8, and no label table."""
-    images = tmp_path / "data/raw/images"
-    images.mkdir(parents=True)
-    for number, path in enumerate(sorted((isic / "images").iterdir())[:8], start=1):
-        shutil.copy(path, images / f"ISIC_{number}.jpg")
+def project(tmp_path: Path) -> Path:
+    """A project with eight drawn images, named ISIC_1 to ISIC_8, and no label table."""
+    for number, path in enumerate(write_photographs(tmp_path / "data/raw/images", 8), start=1):
+        path.rename(path.with_name(f"ISIC_{number}.jpg"))
     return tmp_path
 
 
-def run_stage(folder: Path, stage: str = "manifest", on_bad_image: str = "fail") -> "subprocess.CompletedProcess[str]":
-    """Run a stage as a process in a project."""
+def run(folder: Path, stage: ModuleType = manifest, on_bad_image: str = "fail") -> None:
+    """Run a stage in a project, as a command does."""
     write_params(folder, {"data": {"on_bad_image": on_bad_image}})
-    return subprocess.run(
-        [sys.executable, "-m", f"stages.{stage}"],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(PROJECT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    with chdir(folder):
+        run_stage(stage.main)
 
 
-def fails(folder: Path, **options: str) -> str:
-    """Return the one line, but for the progress bar, that a stage ends with; nothing is written."""
-    result = run_stage(folder, **options)
-    assert result.returncode == 1
-    assert result.stdout == ""
-    lines = [line for line in result.stderr.splitlines() if line and not line.startswith("manifest: ")]
-    assert len(lines) == 1
-    assert lines[0].startswith("error: ")
-    assert len(lines[0]) <= len("error: ") + 2000
-    written = [path for path in folder.rglob("*") if path.is_file() and folder / "data/raw" not in path.parents]
-    assert [path.name for path in written] == ["params.yaml"]
-    return lines[0]
+def fails(folder: Path, stage: ModuleType = manifest) -> str:
+    """Return the one line that a stage ends with."""
+    with pytest.raises(SystemExit) as end:
+        run(folder, stage)
+    line = str(end.value.code)
+    assert line.startswith("error: ")
+    assert line.isprintable()
+    assert len(line) <= len("error: ") + 2000
+    return line
+
+
+def results(folder: Path) -> list[str]:
+    """Return the names of the files that stages have written into a project."""
+    files = [path for path in folder.rglob("*") if path.is_file() and folder / "data/raw" not in path.parents]
+    return sorted(path.name for path in files if path.name != "params.yaml")
 
 
 METADATA = "image_id,dx,lesion_id,age\n"
@@ -305,21 +310,21 @@ METADATA = "image_id,dx,lesion_id,age\n"
     [
         ("", "cannot be read as CSV: No columns"),
         (METADATA, "has no rows"),
-        ("image_id,diagnosis\nISIC_1,nv\n", "has the columns image_id, diagnosis; needed are image_id and dx"),
+        ("image_id,diagnosis\nISIC_1,nv\n", "has the columns image_id, diagnosis; it needs image_id and dx"),
         ("image_id,dx,dx\nISIC_1,nv,mel\n", "has two columns of the name dx: keep one"),
         ("image,NV,MEL,nv\nISIC_1,1,0,0\n", "has two columns of the name nv: keep one"),
         (f"{METADATA}ISIC_1,nv,,\nISIC_2,mel,,\nISIC_1,mel,,\n", "image_id field_uniqueness: ISIC_1"),
         (f"{METADATA}ISIC_1,nv,,\nISIC_1.jpg,nv,,\n", "image_id field_uniqueness: ISIC_1"),
         (f"{METADATA}ISIC_1,melanocytic nevus,,\n", "melanocytic nevus"),
         (f"{METADATA}ISIC_1,nv,,inf\nISIC_2,mel,,\n", "age in_range(0, 120): inf"),
-        (f"{METADATA}ISIC_1,nv,,forty\n", "age of ISIC_1 is 'forty', no number"),
+        (f"{METADATA}ISIC_1,nv,,forty\n", "age of ISIC_1 is 'forty', not a number"),
         (f"{METADATA}ISIC_1,nv,\x1b[31mHAM,\n", r"lesion_id no control characters: \x1b[31mHAM"),
         (f'{METADATA}ISIC_1,nv,"HAM\r1",\nISIC_2,mel,,\n', "lesion_id no control characters: HAM 1"),
         (f'{METADATA}"ISIC_1,nv,,\nISIC_2,mel,,\n', "cannot be read as CSV"),
         (f"{METADATA}ISIC_1\0,nv,,\n", r"image_id no control characters: ISIC_1\x00"),
         (f"{METADATA}ISIC_1,nv,,\nISIC_2,{'m el' * 500_000},,\n", "label str_matches"),
-        ("image,MEL,NV\nISIC_1,0,1\nISIC_2,0,0\nISIC_3,1,1\n", "2 rows have not exactly one 1 and else 0"),
-        ("image,MEL,NV\n" + "ISIC_1,0,0\n" * 100_000, "100000 rows have not exactly one 1 and else 0"),
+        ("image,MEL,NV\nISIC_1,0,1\nISIC_2,0,0\nISIC_3,1,1\n", "2 rows do not have one 1 and otherwise 0"),
+        ("image,MEL,NV\n" + "ISIC_1,0,0\n" * 100_000, "100000 rows do not have one 1 and otherwise 0"),
         (METADATA + "ISIC_1,nv,,\n" * 100_000, "image_id field_uniqueness: ISIC_1, ISIC_1"),
     ],
     ids=lambda text: repr(text[:50]),
@@ -327,6 +332,22 @@ METADATA = "image_id,dx,lesion_id,age\n"
 def test_a_bad_label_table_ends_the_stage_with_one_line(project: Path, text: str, fault: str) -> None:
     (project / "data/raw/labels.csv").write_text(text, encoding="utf-8", newline="")
     assert fault in fails(project)
+    assert results(project) == []
+
+
+def test_that_line_is_all_that_is_printed(project: Path) -> None:
+    (project / "data/raw/labels.csv").write_text(METADATA)
+    write_params(project, {})
+    result = subprocess.run(
+        [sys.executable, "-m", "stages.manifest"],
+        cwd=project,
+        env=os.environ | {"PYTHONPATH": str(PROJECT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == "error: label table data/raw/labels.csv has no rows\n"
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
@@ -339,7 +360,7 @@ def test_all_that_a_spreadsheet_program_does_to_a_table_at_once_is_understood(pr
     ]
     text = "".join(separator.join(row) + "\r\n" for row in [header, *rows])
     (project / "data/raw/labels.csv").write_text(text, encoding="utf-8-sig", newline="")
-    assert run_stage(project).returncode == 0
+    run(project)
     manifest = read_table(project / "data/manifest.csv")
     assert manifest["image_id"].to_list() == ["ISIC_1", "ISIC_2", "ISIC_3"]
     assert manifest["label"].to_list() == ["nv", "mel", "mel"]
@@ -350,7 +371,7 @@ def test_all_that_a_spreadsheet_program_does_to_a_table_at_once_is_understood(pr
 
 def test_a_table_may_have_a_column_named_label_of_its_own(project: Path) -> None:
     (project / "data/raw/labels.csv").write_text("image_id,dx,label\nISIC_1,nv,0\nISIC_2,mel,1\n")
-    assert run_stage(project).returncode == 0
+    run(project)
     assert read_table(project / "data/manifest.csv")["label"].to_list() == ["nv", "mel"]
 
 
@@ -358,37 +379,41 @@ def test_a_class_that_nobody_else_has_is_counted_and_then_refused_by_name(projec
     labels = ["nv", "nv", "nv", "mel", "mel", "mel", "mel", "mle"]
     rows = [f"ISIC_{number},{label}\n" for number, label in enumerate(labels, start=1)]
     (project / "data/raw/labels.csv").write_text("image_id,dx\n" + "".join(rows))
-    assert run_stage(project).returncode == 0
+    run(project)
     assert json.loads((project / "metrics/data.json").read_text())["classes"] == {"mel": 4, "mle": 1, "nv": 3}
-    result = run_stage(project, "split")
-    assert result.returncode == 1
-    (line,) = result.stderr.splitlines()
+    line = fails(project, split)
     assert line.startswith("error: class mle has 1 of 8 lesions, too few to appear in every part")
 
 
-def test_lesions_with_two_labels_are_counted_and_the_first_few_named(project: Path) -> None:
+def test_lesions_with_two_labels_are_counted_and_the_first_few_named(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     lesions = [f"{label},ISIC_{number},HAM_{(number + 1) // 2}\n" for number, label in enumerate(["nv", "mel"] * 4, 1)]
     (project / "data/raw/labels.csv").write_text("dx,image_id,lesion_id\n" + "".join(lesions))
-    result = run_stage(project)
+    run(project)
     named = ", ".join(f"HAM_{number} (mel, nv)" for number in range(1, 5))
-    assert f"manifest: lesions with several labels: {named}\n" in result.stdout
+    assert f"manifest: lesions with several labels: {named}\n" in capsys.readouterr().out
     assert json.loads((project / "metrics/data.json").read_text())["lesions_with_several_labels"] == 4
 
 
 @pytest.fixture
-def ham10000(tmp_path: Path, ham10000_metadata: Path) -> Path:
-    """A project with the label table of HAM10000 and a small image, each another, for each of its 10,015 rows."""
+def ham10000(tmp_path: Path) -> Path:
+    """A project with as many images as HAM10000 has, 10,015, labelled as those are; each image is small and unique."""
     images = tmp_path / "data/raw/images"
     images.mkdir(parents=True)
-    shutil.copy(ham10000_metadata, tmp_path / "data/raw/labels.csv")
+    labels = sample.plan(10_015, seed=1)
+    labels.to_csv(tmp_path / "data/raw/labels.csv", index=False)
     pixels = np.zeros((32, 32, 3), np.uint8)
-    for number, image_id in enumerate(sorted(read_labels(ham10000_metadata)["image_id"])):
+    for number, image_id in enumerate(sorted(labels["image_id"])):
         pixels[0, 0] = number % 256, number // 256, 0
         cv2.imwrite(str(images / f"{image_id}.png"), pixels)
     return tmp_path
 
 
-def test_three_images_that_are_missing_of_10015_are_named_and_so_are_the_first_few_of_thousands(ham10000: Path) -> None:
+@pytest.mark.slow
+def test_three_images_that_are_missing_of_10015_are_named_and_so_are_the_first_few_of_thousands(
+    ham10000: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     images = sorted((ham10000 / "data/raw/images").iterdir())
     for path in images[5000:5003]:
         path.unlink()
@@ -399,23 +424,25 @@ def test_three_images_that_are_missing_of_10015_are_named_and_so_are_the_first_f
         path.unlink()
     line = fails(ham10000)
     assert line.startswith("error: 5003 of 10015 labelled images are bad: ")
-    assert "; and 4998 more; mend them" in line
+    assert "; and 4998 more; fix them" in line
     assert len(line) < 500
-    result = run_stage(ham10000, on_bad_image="skip")
-    assert result.returncode == 0
+    assert results(ham10000) == []
+    run(ham10000, on_bad_image="skip")
     assert len(read_table(ham10000 / "data/rejected.csv")) == 5003
     assert len(read_table(ham10000 / "data/manifest.csv")) == 5012
-    assert len(result.stdout) < 1000
+    assert len(capsys.readouterr().out) < 1000
 
 
-def test_a_few_files_under_thousands_of_ids_are_a_few_short_lines(ham10000: Path) -> None:
+@pytest.mark.slow
+def test_a_few_files_under_thousands_of_ids_are_a_few_short_lines(
+    ham10000: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     images = sorted((ham10000 / "data/raw/images").iterdir())
     contents = [path.read_bytes() for path in images[:12]]
     for number, path in enumerate(images):
         path.write_bytes(contents[number % 12])
-    result = run_stage(ham10000)
-    assert result.returncode == 0
-    lines = result.stdout.splitlines()
+    run(ham10000)
+    lines = capsys.readouterr().out.splitlines()
     assert sum(line.startswith("manifest: the same file under several ids: ") for line in lines) == 5
     assert "manifest: 7 more files under several ids" in lines
     assert sum("and 830 more" in line or "and 829 more" in line for line in lines) == 5

@@ -1,6 +1,5 @@
 """Views: what they draw, that Keras would show the same, and that no pixel is out of place."""
 
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -8,7 +7,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from dermoscopy.data.images import read_image
 from dermoscopy.features.views import Warp, draw_warp, render_views
 from dermoscopy.runtime.params import Augmentation
 
@@ -36,9 +34,9 @@ def centre_of_mass(image: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 
 @pytest.fixture(scope="module")
-def photograph(isic: Path) -> NDArray[np.uint8]:
+def photograph(photographs: dict[str, NDArray[np.uint8]]) -> NDArray[np.uint8]:
     """600 x 450 pixels."""
-    return read_image(isic / "images/ISIC_0034528.jpg")
+    return photographs["nv"]
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ import openvino
 import pytest
 from numpy.typing import NDArray
 
-from dermoscopy.features.backbones import build_backbone, read_backbone_info
-from dermoscopy.features.networks import write_backbone
+from dermoscopy.features.backbones import read_backbone_info
+from dermoscopy.features.networks import load_backbone, write_backbone
 from dermoscopy.model.activation_maps import LastMaps, LinearHead, linear_head
 from dermoscopy.model.head import build_head
 from dermoscopy.runtime.errors import BackboneError
@@ -18,61 +18,72 @@ CLASSES = 5
 
 
 @pytest.fixture(scope="module")
-def backbone(keras: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
-    """MobileNetV2 with random weights for images of 96 pixels, as Keras model and as folder with OpenVINO's form."""
-    keras.utils.set_random_seed(1)
-    model = build_backbone("MobileNetV2", None, 96)
-    folder = tmp_path_factory.mktemp("backbone")
-    write_backbone(model, "MobileNetV2", folder)
-    return model, folder
+def backbone(backbones: dict[str, Path]) -> Any:
+    """MobileNetV2, whose last maps are 2 x 2 for images of 64 pixels, as a Keras model."""
+    return load_backbone(backbones["first"])
+
+
+@pytest.fixture(scope="module")
+def last_maps(backbones: dict[str, Path]) -> LastMaps:
+    return LastMaps(backbones["first"])
 
 
 @pytest.fixture(scope="module")
 def images() -> NDArray[np.uint8]:
-    return np.random.default_rng(0).integers(0, 256, (4, 96, 96, 3), np.uint8)
+    return np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), np.uint8)
 
 
 @pytest.fixture(scope="module")
-def head(keras: Any, backbone: tuple[Any, Path], images: NDArray[np.uint8]) -> Any:
-    """A head with the statistics of the images' own features and large random weights."""
-    features = np.asarray(backbone[0]([images.astype(np.float32)]), np.float64)
-    head = build_head(features.mean(axis=0), features.var(axis=0) + 1e-12, dropout=0.5, classes=CLASSES)
+def head(backbone: Any, images: NDArray[np.uint8]) -> Any:
+    """A head with random weights, as large as the features of random networks are small: 1e-12."""
+    features = np.asarray(backbone([images.astype(np.float32)]), np.float64)
+    head = build_head(features.mean(axis=0), np.full(features.shape[1], 4.0), dropout=0.5, classes=CLASSES)
     random = np.random.default_rng(1)
-    head.layers[-1].set_weights([random.normal(size=(features.shape[1], CLASSES)), random.normal(size=CLASSES)])
+    kernel = random.normal(size=(features.shape[1], CLASSES)) / features.std()
+    head.layers[-1].set_weights([kernel, random.normal(size=CLASSES)])
     return head
 
 
 @pytest.fixture(scope="module")
-def linear(keras: Any, head: Any) -> LinearHead:
+def linear(head: Any) -> LinearHead:
     return linear_head(head)
 
 
 def test_the_mean_of_a_map_and_the_bias_are_the_logit(
-    keras: Any, backbone: tuple[Any, Path], images: NDArray[np.uint8], head: Any, linear: LinearHead
+    keras: Any, backbone: Any, last_maps: LastMaps, images: NDArray[np.uint8], head: Any, linear: LinearHead
 ) -> None:
-    model, folder = backbone
     head_without_softmax = keras.Sequential([head.layers[0], keras.layers.Dense(CLASSES)])
-    features = model([images.astype(np.float32)])
+    features = backbone([images.astype(np.float32)])
     head_without_softmax(features)
     head_without_softmax.layers[-1].set_weights(head.layers[-1].get_weights())
     expected = np.asarray(head_without_softmax(features))
-    last_maps = LastMaps(folder)
-    found = np.stack([linear.activation_maps(last_maps.run(image)).mean(axis=(0, 1)) + linear.bias for image in images])
-    assert np.abs(expected).max() > 1
+    maps = [linear.activation_maps(last_maps.maps(image)) for image in images]
+    found = np.stack([of_image.mean(axis=(0, 1)) + linear.bias for of_image in maps])
+    assert np.abs(expected - expected.mean(axis=0)).max() > 1  # more than the bias
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
 
 
-def test_maps_keep_the_places_of_the_image(
-    backbone: tuple[Any, Path], images: NDArray[np.uint8], linear: LinearHead
+def test_maps_keep_the_places_of_the_image(keras: Any, images: NDArray[np.uint8], tmp_path: Path) -> None:
+    image = keras.Input((64, 64, 3), name="image")
+    blocks = keras.layers.Conv2D(7, 16, strides=16)(image)  # each place sees 16 x 16 pixels of its own
+    model = keras.Model([image], keras.layers.GlobalAveragePooling2D()(blocks))
+    write_backbone(model, "blocks", tmp_path)
+    last_maps = LastMaps(tmp_path)
+    maps = last_maps.maps(images[0])
+    assert maps.shape == (4, 4, 7)
+    for row, column in [(0, 0), (0, 3), (2, 1), (3, 3)]:
+        changed = images[0].copy()
+        changed[16 * row : 16 * row + 16, 16 * column : 16 * column + 16] //= 2
+        places = np.argwhere(np.abs(last_maps.maps(changed) - maps).max(axis=-1) > 1e-3)
+        assert places.tolist() == [[row, column]]
+
+
+def test_a_map_has_a_value_for_each_place_and_class(
+    last_maps: LastMaps, images: NDArray[np.uint8], linear: LinearHead
 ) -> None:
-    last_maps = LastMaps(backbone[1])
-    maps = last_maps.run(images[0])
-    assert maps.shape == (3, 3, 1280)
-    assert linear.activation_maps(maps).shape == (3, 3, CLASSES)
-    changed = images[0].copy()
-    changed[:16, -16:] = 0  # the upper right corner
-    difference = np.abs(last_maps.run(changed) - maps).sum(axis=-1)
-    assert difference.argmax() == 2
+    maps = last_maps.maps(images[0])
+    assert maps.shape == (2, 2, 1280)
+    assert linear.activation_maps(maps).shape == (2, 2, CLASSES)
 
 
 def test_the_average_training_feature_adds_nothing(linear: LinearHead) -> None:
@@ -81,14 +92,14 @@ def test_the_average_training_feature_adds_nothing(linear: LinearHead) -> None:
 
 
 def test_a_backbone_that_is_missing_damaged_or_ends_otherwise_is_refused(
-    backbone: tuple[Any, Path], tmp_path: Path
+    backbones: dict[str, Path], tmp_path: Path
 ) -> None:
     with pytest.raises(BackboneError, match="holds no backbone"):
         LastMaps(tmp_path)
     parameter = openvino.opset13.parameter([1, 4, 4, 3], np.float32)
     model = openvino.Model([openvino.opset13.relu(parameter)], [parameter])
     openvino.save_model(model, tmp_path / "backbone.xml")
-    info = read_backbone_info(backbone[1])
+    info = read_backbone_info(backbones["first"])
     (tmp_path / "backbone.json").write_text(info.model_dump_json())
     with pytest.raises(BackboneError, match="damaged or missing"):
         LastMaps(tmp_path)

@@ -1,19 +1,29 @@
-"""What tools.predict reads, before any network is at work."""
+"""The classifier: what it reads, and that a new image is predicted as the images of the pipeline are."""
 
+import hashlib
 import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from numpy.typing import NDArray
 
-from dermoscopy.data.images import read_image
-from dermoscopy.features.views import draw_warp, render_views
-from dermoscopy.model.classifier import find_images, read_views
-from dermoscopy.model.head import HeadInfo
+from dermoscopy.data.manifest import ImageFile
+from dermoscopy.features.backbones import read_backbone_info
+from dermoscopy.features.engines.choice import load_engine
+from dermoscopy.features.extraction import prepare_views
+from dermoscopy.model import classifier
+from dermoscopy.model.classifier import Classifier, find_images
+from dermoscopy.model.head import build_head, load_head, predict_probabilities, save_head
+from dermoscopy.model.head_info import HeadInfo
 from dermoscopy.runtime.errors import DataError
 from tests.support.params_file import PARAMS
+from tests.support.photographs import jpeg
 
-INFO = HeadInfo(classes=["mel", "nv"], backbone="0" * 64, augmentation=PARAMS.augmentation)
+CLASSES = ["bkl", "mel", "nv"]
+AUGMENTATION = PARAMS.augmentation
+VIEWS = tuple(range(AUGMENTATION.views + 1))
 
 
 def make_files(folder: Path, *names: str) -> list[Path]:
@@ -48,33 +58,97 @@ def test_an_image_named_twice_is_found_once(tmp_path: Path) -> None:
 
 def test_a_folder_without_images_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="empty: no image"):
+    with pytest.raises(DataError, match="empty: this folder holds no image"):
         find_images([tmp_path / "empty"])
 
 
-def test_views_are_those_that_the_features_stage_renders(isic: Path) -> None:
-    files = sorted((isic / "images").iterdir())[:3]
-    views = read_views(files, INFO, 64, tta=True)
-    assert list(views) == files
-    for file in files:
-        warps = [draw_warp(INFO.augmentation, file.stem, view) for view in range(INFO.augmentation.views + 1)]
-        assert np.array_equal(views[file], render_views(read_image(file), warps, 64))
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Five drawn photographs, JPEGs."""
+    folder = tmp_path_factory.mktemp("photographs")
+    paths = [folder / f"ISIC_{number}.jpg" for number in range(1, 6)]
+    for number, path in enumerate(paths, start=1):
+        path.write_bytes(jpeg(number))
+    return paths
 
 
-def test_without_tta_there_is_the_image_alone(isic: Path) -> None:
-    file = isic / "images/ISIC_0034528.jpg"
-    views = read_views([file], INFO, 64, tta=False)[file]
-    assert views.shape == (1, 64, 64, 3)
-    assert np.array_equal(views, read_views([file], INFO, 64, tta=True)[file][:1])
+def compute_features(backbone: Path, files: list[Path]) -> NDArray[np.float32]:
+    """Return features, (images, views, dim), as the features stage computes them."""
+    images = [ImageFile(path.stem, str(path), hashlib.sha256(path.read_bytes()).hexdigest()) for path in files]
+    flat = [view for image in images for view in prepare_views(image, VIEWS, AUGMENTATION, 64)]
+    return load_engine("openvino", backbone).compute(flat, len(flat)).reshape(len(files), len(VIEWS), -1)
+
+
+@pytest.fixture(scope="module")
+def features(backbones: dict[str, Path], files: list[Path]) -> NDArray[np.float32]:
+    return compute_features(backbones["first"], files)
+
+
+@pytest.fixture(scope="module")
+def trained(
+    backbones: dict[str, Path], features: NDArray[np.float32], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A project with a backbone and a head with random weights that tells images, and their views, apart."""
+    folder = tmp_path_factory.mktemp("trained")
+    shutil.copytree(backbones["first"], folder / "models/backbone")
+    flat = features.reshape(-1, features.shape[-1]).astype(np.float64)
+    head = build_head(flat.mean(axis=0), np.ones(flat.shape[1]), dropout=0.5, classes=len(CLASSES))
+    kernel = np.random.default_rng(0).normal(size=(flat.shape[1], len(CLASSES)))
+    spread = ((flat - flat.mean(axis=0)) @ kernel).std()
+    head.layers[-1].set_weights([kernel / spread, np.zeros(len(CLASSES))])
+    save_head(head, folder / "models/head.keras")
+    fingerprint = read_backbone_info(backbones["first"]).fingerprint
+    info = HeadInfo(classes=CLASSES, backbone=fingerprint, augmentation=AUGMENTATION)
+    (folder / "models/head.json").write_text(info.model_dump_json(), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def project(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """That project as the current folder."""
+    monkeypatch.chdir(trained)
+    return trained
+
+
+@pytest.mark.parametrize("tta", [False, True])
+def test_probabilities_are_those_of_the_features_stage_and_the_head(
+    project: Path, files: list[Path], features: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch, tta: bool
+) -> None:
+    monkeypatch.setattr(classifier, "IMAGES_AT_A_TIME", 2)
+    of_views = predict_probabilities(load_head()[0], features.reshape(-1, features.shape[-1]))
+    of_views = of_views.reshape(*features.shape[:2], -1)
+    expected = of_views.mean(axis=1) if tta else of_views[:, 0]
+
+    blocks = list(Classifier().predict_files(files, tta))
+    assert [len(block.table) for block in blocks] == [2, 2, 1]
+    table = pd.concat([block.table for block in blocks])
+    assert list(table.columns) == ["image", "predicted", "p_bkl", "p_mel", "p_nv"]
+    assert list(table["image"]) == list(map(str, files))
+    assert list(table["predicted"]) == list(np.array(CLASSES)[expected.argmax(axis=1)])
+    assert np.allclose(table.filter(regex="^p_"), expected, atol=1e-5)
+    assert np.abs(expected - (of_views[:, 0] if tta else of_views.mean(axis=1))).max() > 1e-3
 
 
 def test_an_image_that_cannot_be_read_is_left_out_with_one_line(
-    isic: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    project: Path, files: list[Path], tmp_path: Path
 ) -> None:
-    good, (empty,) = tmp_path / "good.jpg", make_files(tmp_path, "empty.jpg")
-    shutil.copy(isic / "images/ISIC_0034528.jpg", good)
-    assert list(read_views([empty, good, tmp_path / "missing.jpg"], INFO, 64, tta=False)) == [good]
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 2
-    assert lines[0].startswith(f"error: {empty}: ")
-    assert lines[1].startswith(f"error: {tmp_path / 'missing.jpg'}: ")
+    (empty,), missing, odd = make_files(tmp_path, "empty.jpg"), tmp_path / "missing.jpg", tmp_path / "a\nb.jpg"
+    shutil.copy(files[0], odd)
+    (predicted,) = Classifier().predict_files([empty, files[0], missing, odd], tta=False)
+    assert list(predicted.table["image"]) == [str(files[0])]
+    assert [line.partition(": ")[0] for line in predicted.unreadable] == [str(empty), str(missing), str(odd)]
+    (none,) = Classifier().predict_files([empty], tta=False)
+    assert list(none.table.columns) == list(predicted.table.columns)
+    assert len(none.table) == 0
+    assert none.unreadable == predicted.unreadable[:1]
+
+
+def test_a_head_of_another_backbone_is_refused(
+    trained: Path, backbones: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(backbones["weights"], tmp_path / "models/backbone")
+    for name in ("head.keras", "head.json"):
+        shutil.copy(trained / "models" / name, tmp_path / "models")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="was trained on another backbone"):
+        Classifier()

@@ -7,6 +7,8 @@ import pytest
 
 from dermoscopy.page.diagnoses import long_name
 from dermoscopy.page.facts import IN_ALL, Estimate, count_parts, data_version, estimate, run_identity
+from dermoscopy.scoring.metrics import ClassMetrics, Metrics, point_metrics
+from tests.support.prediction_tables import eight_images
 
 
 @pytest.fixture
@@ -32,21 +34,30 @@ def test_a_class_that_a_part_lacks_counts_nothing_there(manifest: pd.DataFrame) 
     assert count_parts(manifest, split).loc["mel", ("test", "images")] == 0
 
 
+def class_metrics(**values: Any) -> ClassMetrics:
+    """Return metrics of a class; those that are not given are as of a class with every metric at 0.25."""
+    usual = dict.fromkeys(("precision", "recall", "specificity", "f1", "auc"), 0.25)
+    return ClassMetrics(**{"support": 30, **usual, **values})
+
+
 @pytest.mark.parametrize(
-    ("values", "expected"),
+    ("values", "name", "expected"),
     [
-        ({"f1": 0.5, "f1_ci": [0.4, 0.6]}, Estimate(0.5, 0.4, 0.6, "")),
-        ({"f1": 0.5}, Estimate(0.5, None, None, "")),
-        ({"f1": 0.5, "f1_ci": None}, Estimate(0.5, None, None, "")),
-        ({}, Estimate(None, None, None, "not computed")),
-        ({"f1": None, "support": 1}, Estimate(None, None, None, "too few images")),
-        ({"f1": None, "support": 30}, Estimate(None, None, None, "undefined here")),
-        ({"f1": None}, Estimate(None, None, None, "undefined here")),
-        ({"f1": 0.0}, Estimate(0.0, None, None, "")),
+        (class_metrics(f1=0.5, f1_ci=(0.4, 0.6)), "f1", Estimate(0.5, 0.4, 0.6, "")),
+        (class_metrics(f1=0.5), "f1", Estimate(0.5, None, None, "")),
+        (class_metrics(f1=0.5, f1_ci=None), "f1", Estimate(0.5, None, None, "")),
+        (class_metrics(f1=0.0), "f1", Estimate(0.0, None, None, "")),
+        (class_metrics(f1=None), "f1", Estimate(None, None, None, "undefined here")),
+        (class_metrics(f1=None, support=1), "f1", Estimate(None, None, None, "too few images")),
+        (point_metrics(eight_images()), "accuracy", Estimate(0.625, None, None, "")),
+        (point_metrics(eight_images()), "ece_calibrated", Estimate(None, None, None, "not computed")),
+        (None, "auc", Estimate(None, None, None, "not computed")),
     ],
 )
-def test_a_value_that_is_missing_says_why(values: dict[str, Any], expected: Estimate) -> None:
-    assert estimate(values, "f1") == expected
+def test_an_estimate_has_a_value_or_says_why_not(
+    values: Metrics | ClassMetrics | None, name: str, expected: Estimate
+) -> None:
+    assert estimate(values, name) == expected
 
 
 def test_the_data_version_is_that_of_ids_classes_and_contents_alone(manifest: pd.DataFrame) -> None:
@@ -60,15 +71,18 @@ def test_the_data_version_is_that_of_ids_classes_and_contents_alone(manifest: pd
 
 
 def test_a_run_is_told_from_another_by_each_of_what_it_is_made_from() -> None:
+    metrics, params = point_metrics(eight_images()), {"seed": 1}
+    other = metrics.model_copy(update={"accuracy": 0.5})
     runs = [
-        run_identity("v", "b", {"seed": 1}, {"accuracy": 0.5}),
-        run_identity("w", "b", {"seed": 1}, {"accuracy": 0.5}),
-        run_identity("v", "c", {"seed": 1}, {"accuracy": 0.5}),
-        run_identity("v", "b", {"seed": 2}, {"accuracy": 0.5}),
-        run_identity("v", "b", {"seed": 1}, {"accuracy": 0.6}),
+        run_identity("v", "b", params, {"test": metrics}),
+        run_identity("w", "b", params, {"test": metrics}),
+        run_identity("v", "c", params, {"test": metrics}),
+        run_identity("v", "b", {"seed": 2}, {"test": metrics}),
+        run_identity("v", "b", params, {"test": other}),
+        run_identity("v", "b", params, {"validation": metrics}),
     ]
     assert len(set(runs)) == len(runs)
-    assert run_identity("v", "b", {"seed": 1}, {"accuracy": 0.5}) == runs[0]
+    assert run_identity("v", "b", {"seed": 1}, {"test": point_metrics(eight_images())}) == runs[0]
 
 
 def test_a_diagnosis_that_is_not_known_is_called_by_its_code() -> None:

@@ -1,10 +1,11 @@
-"""The whole pipeline on drawn images and random weights: determinism, engines and backbones."""
+"""The whole pipeline, run by DVC on drawn images with random weights: its files, and that they come again."""
 
 import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.special import softmax
 
@@ -12,30 +13,22 @@ from benchmarks.workspace import Workspace, executed
 from dermoscopy.data.images import read_image
 from dermoscopy.data.tables import read_table
 from dermoscopy.features.views import Warp, render_views
-from dermoscopy.model.activation_maps import LastMaps, linear_head
-from dermoscopy.model.head import load_head
+from dermoscopy.scoring.metrics import HEADLINES, OF_A_CLASS
+from tests.support.drawn_project import STAGES, drawn_project
 
-STAGES = ["download", "manifest", "split", "backbone", "features", "train", "evaluate", "report"]
-
-
-def changes(name: str, image_size: int) -> dict[str, dict[str, Any]]:
-    return {
-        "data": {"source": "sample", "sample_images": 100},
-        "backbone": {"name": name, "weights": "random", "image_size": image_size},
-        "augmentation": {"views": 2},
-        "train": {"epochs": 3},
-    }
+UP_TO_DATE = "Data and pipelines are up to date.\n"
 
 
 @pytest.fixture(scope="module")
-def first(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    folder = tmp_path_factory.mktemp("first")
-    workspace = Workspace(folder / "project", folder / "cache", changes("MobileNetV2", 64))
-    assert sorted(executed(workspace.dvc("repro"))) == sorted(STAGES)
+def first(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Workspace:
+    """A finished run; the tests of this module go on from it in their order."""
+    workspace = drawn_project(tmp_path_factory.mktemp("first") / "project", cache)
+    workspace.dvc("repro")
     return workspace
 
 
 def results(workspace: Workspace) -> dict[str, bytes]:
+    """Return the bytes of each file that a run has made, but for the drawn images and the training log."""
     files = [*(workspace.folder / "data/features").iterdir(), *(workspace.folder / "models/backbone").iterdir()]
     files += [workspace.folder / "data" / name for name in ("manifest.csv", "split.csv")]
     files += [workspace.folder / "data" / name for name in ("predictions.csv", "predictions_tta.csv")]
@@ -45,18 +38,49 @@ def results(workspace: Workspace) -> dict[str, bytes]:
     return {path.relative_to(workspace.folder).as_posix(): path.read_bytes() for path in files}
 
 
-def test_two_runs_from_scratch_give_the_same_bytes(first: Workspace, tmp_path: Path) -> None:
-    second = Workspace(tmp_path / "project", tmp_path / "cache", changes("MobileNetV2", 64))
-    assert sorted(executed(second.dvc("repro"))) == sorted(STAGES)
-    ours, theirs = results(first), results(second)
-    assert [name for name in ours | theirs if ours.get(name) != theirs.get(name)] == []
-
-
 def test_a_checkout_stays_clean_but_for_what_git_is_to_keep(first: Workspace) -> None:
     untracked = first.run("git", "status", "--porcelain", "--untracked-files=all").splitlines()
+    assert untracked
     assert all(line[3:].startswith(("dvc.lock", "metrics/", "plots/", "report/MODEL_CARD.md")) for line in untracked), (
         untracked
     )
+
+
+def test_what_python_compiles_beside_the_code_changes_no_stage(first: Workspace) -> None:
+    first.python("-m", "compileall", "-q", "dermoscopy", "stages", "tools")
+    assert list((first.folder / "dermoscopy/scoring").glob("__pycache__/*.pyc"))
+    assert first.dvc("status") == UP_TO_DATE
+
+
+def test_metrics_hold_to_the_contract(first: Workspace) -> None:
+    metrics = first.metrics()
+    assert list(metrics) == ["validation", "test"]
+    names = {*HEADLINES, *(f"{name}_ci" for name in HEADLINES)}
+    names |= {"weighted_f1", "log_loss", "ece", "support", "per_class", "screening", "notes"}
+    of_a_class = {*OF_A_CLASS, *(f"{name}_ci" for name in OF_A_CLASS), "precision", "support"}
+    points = {
+        f"{a}_at_{percent}_{b}"
+        for a, b in (("sensitivity", "specificity"), ("specificity", "sensitivity"))
+        for percent in (90, 95)
+    }
+    screening = {"auc", *points}
+    assert set(metrics["validation"]) == names
+    assert set(metrics["test"]) == names | {"temperature", "log_loss_calibrated", "ece_calibrated"}
+    for part in metrics.values():
+        assert list(part["per_class"]) == ["akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"]
+        assert all(set(values) == of_a_class for values in part["per_class"].values())
+        assert set(part["screening"]) == screening | {f"{name}_ci" for name in screening} | {"malignant", "benign"}
+
+
+def test_predictions_hold_to_the_contract(first: Workspace) -> None:
+    split = pd.read_csv(first.folder / "data/split.csv")
+    for name in ("predictions.csv", "predictions_tta.csv"):
+        table = pd.read_csv(first.folder / "data" / name)
+        probabilities = table.filter(regex="^p_")
+        assert list(table.columns[:4]) == ["image_id", "part", "label", "predicted"]
+        assert set(table["image_id"]) == set(split["image_id"][split["part"] != "train"])
+        np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+        assert list("p_" + table["predicted"]) == list(probabilities.idxmax(axis=1))
 
 
 def test_dvc_finds_the_head_for_the_model_registry(first: Workspace) -> None:
@@ -73,39 +97,41 @@ def test_a_run_is_found_in_the_history_of_git_by_what_its_page_says(first: Works
     assert [line.split(maxsplit=1)[1] for line in found] == ["first run"]
 
 
-def test_engines_agree(first: Workspace) -> None:
-    openvino = [np.load(path) for path in sorted((first.folder / "data/features").glob("view_*.npy"))]
-    assert first.experiment("features.engine=tensorflow")[0] == "features"
-    tensorflow = [np.load(path) for path in sorted((first.folder / "data/features").glob("view_*.npy"))]
-    for a, b in zip(openvino, tensorflow, strict=True):
-        assert not np.array_equal(a, b)
-        assert np.linalg.norm(a - b) <= 1e-4 * np.linalg.norm(a)
+@pytest.mark.slow
+def test_two_runs_from_scratch_give_the_same_bytes(first: Workspace, tmp_path: Path) -> None:
+    second = drawn_project(tmp_path / "project", tmp_path / "cache")
+    assert sorted(executed(second.dvc("repro"))) == sorted(STAGES)
+    ours, theirs = results(first), results(second)
+    assert [name for name in ours | theirs if ours.get(name) != theirs.get(name)] == []
 
 
+@pytest.mark.slow
+def test_a_wrong_param_stops_the_run_with_one_line(first: Workspace) -> None:
+    output = first.dvc("exp", "run", "-S", "train.dropout=1.5", status=255)
+    lines = [line for line in output.splitlines() if "dropout" in line]
+    assert lines == ["error: params.yaml: train.dropout = 1.5: input should be less than 1"]
+    assert "Traceback" not in output
+
+
+@pytest.mark.slow
 def test_without_a_test_part_validation_is_scored_alone(first: Workspace) -> None:
+    first.run("git", "restore", "params.yaml")
     executed_stages = first.experiment("split.test=0", "split.validation=0.2", "split.group=image")
     assert executed_stages == ["split", "train", "evaluate", "report"]
     assert list(first.metrics()) == ["validation"]
 
 
-def test_a_wrong_param_stops_the_run_with_one_line(first: Workspace) -> None:
-    output = first.dvc("exp", "run", "-S", "train.dropout=1.5", status=255)
-    lines = [line for line in output.splitlines() if "dropout" in line]
-    assert lines == ["error: params.yaml: train.dropout = 1.5 is refused: allowed is a number >= 0 and < 1"]
-    assert "Traceback" not in output
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One DVC cache for all backbones, so that the images are drawn once."""
-    return tmp_path_factory.mktemp("cache")
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "dim"), [("InceptionResNetV2", 1536), ("DenseNet121", 1024), ("ConvNeXtSmall", 768)])
-def test_backbone_goes_through_the_whole_pipeline(name: str, dim: int, cache: Path, tmp_path: Path, keras: Any) -> None:
-    workspace = Workspace(tmp_path / "project", cache, changes(name, 75))
+def test_each_backbone_of_the_readme_goes_through_the_whole_pipeline(
+    name: str, dim: int, cache: Path, tmp_path: Path, keras: Any
+) -> None:
+    from dermoscopy.model.activation_maps import LastMaps, linear_head
+    from dermoscopy.model.head import load_head
+
+    workspace = drawn_project(tmp_path / "project", cache, backbone={"name": name, "image_size": 75})
     workspace.dvc("repro")
-    assert np.load(workspace.folder / "data/features/view_002.npy").shape == (100, dim)
+    assert np.load(workspace.folder / "data/features/view_001.npy").shape == (100, dim)
     assert workspace.metrics()["test"]["support"] > 0
     # what places add up to is what the head said
     folder, images = workspace.folder, read_table(workspace.folder / "data/manifest.csv").set_index("image_id")
@@ -114,5 +140,5 @@ def test_backbone_goes_through_the_whole_pipeline(name: str, dim: int, cache: Pa
     predictions = read_table(folder / "data/predictions.csv").head(5)
     for image_id, expected in zip(predictions["image_id"], predictions.filter(regex="^p_").to_numpy(), strict=True):
         pixels = render_views(read_image(folder / images["path"][image_id]), [Warp()], 75)[0]
-        logits = linear.activation_maps(last_maps.run(pixels)).mean(axis=(0, 1)) + linear.bias
+        logits = linear.activation_maps(last_maps.maps(pixels)).mean(axis=(0, 1)) + linear.bias
         np.testing.assert_allclose(softmax(logits), expected, rtol=1e-3, atol=1e-6)

@@ -5,29 +5,29 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import pandas as pd
 import pytest
 
 from benchmarks.workspace import Workspace
 from dermoscopy.data.images import read_image
 from dermoscopy.data.sources import sample
-from dermoscopy.runtime.params import Data
+from dermoscopy.features.views import Warp, render_views
+from dermoscopy.scoring.metrics import read_metrics
+from tests.support.drawn_project import CHANGES, drawn_project
 from tests.support.params_file import PARAMS
 from tools.external import ISIC_CLASSES
 
+pytestmark = pytest.mark.slow
+
+SIZE = CHANGES["backbone"]["image_size"]
+
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+def project(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Workspace:
     """A finished run, committed, and an experiment on it, which is what the workspace holds."""
-    folder = tmp_path_factory.mktemp("tools")
-    changes: dict[str, dict[str, Any]] = {
-        "data": {"source": "sample", "sample_images": 100},
-        "backbone": {"name": "MobileNetV2", "weights": "random", "image_size": 64},
-        "augmentation": {"views": 1},
-        "split": {"validation": 0.3},  # so that half of the images still have all classes in it
-        "train": {"epochs": 3},
-    }
-    workspace = Workspace(folder / "project", folder / "cache", changes)
+    split = {"validation": 0.3}  # so that half of the images still have all classes in it
+    workspace = drawn_project(tmp_path_factory.mktemp("tools") / "project", cache, split=split)
     workspace.dvc("repro")
     workspace.run("git", "add", "--all")
     workspace.run("git", "commit", "--quiet", "--message", "first run")
@@ -75,13 +75,53 @@ def test_cross_validation_runs_on_the_cached_features(project: Workspace) -> Non
     assert project.run("git", "status", "--porcelain", "metrics/training", "data", "models") == status
 
 
+def paths_of(project: Workspace, image_ids: "pd.Series[str]") -> list[str]:
+    """Return the paths of some images, from the top of the project."""
+    manifest = pd.read_csv(project.folder / "data/manifest.csv", index_col="image_id")
+    return list(manifest["path"][image_ids])
+
+
+def test_the_exported_classifier_gives_the_predictions_from_raw_images(project: Workspace, keras: Any) -> None:
+    project.python("-m", "tools.export")
+    classifier = keras.models.load_model(project.folder / "models/classifier.keras", safe_mode=True)
+    predictions = pd.read_csv(project.folder / "data/predictions.csv")
+    files = [project.folder / path for path in paths_of(project, predictions["image_id"])]
+    images = np.stack([render_views(read_image(path), [Warp()], SIZE)[0] for path in files]).astype(np.float32)
+    np.testing.assert_allclose(classifier.predict(images, verbose=0), predictions.filter(regex="^p_"), atol=1e-4)
+
+
+@pytest.mark.parametrize(("option", "table"), [([], "predictions.csv"), (["--tta"], "predictions_tta.csv")])
+def test_predict_gives_images_what_the_pipeline_gave_them_and_names_those_it_cannot_read(
+    project: Workspace, option: list[str], table: str
+) -> None:
+    expected = pd.read_csv(project.folder / "data" / table)
+    paths = paths_of(project, expected["image_id"])
+    bad = project.folder / "bad.jpg"
+    bad.write_text("no image")
+    output = project.python("-m", "tools.predict", *paths, str(bad), *option, "--csv", "new.csv", status=1)
+    assert [line for line in output.splitlines() if line.startswith(f"error: {bad}: ")]
+    assert "Traceback" not in output
+    found = pd.read_csv(project.folder / "new.csv")
+    assert list(found["image"]) == paths
+    assert list(found["predicted"]) == list(expected["predicted"])
+    np.testing.assert_allclose(found.filter(regex="^p_"), expected.filter(regex="^p_"), atol=1e-5)
+
+
+def test_predict_needs_no_tensorflow(project: Workspace) -> None:
+    image = pd.read_csv(project.folder / "data/manifest.csv")["path"][0]
+    code = (
+        f"import sys; sys.argv = ['predict', {image!r}]; import tools.predict; tools.predict.main(); "
+        "assert 'tensorflow' not in sys.modules"
+    )
+    assert "p_mel" in project.python("-c", code)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, project: Workspace) -> Path:
     """40 new images of three classes, three that the project has, and two of a class that no model knows."""
     folder = tmp_path_factory.mktemp("external")
     drawn = tmp_path_factory.mktemp("drawn")
-    data = Data.model_validate(PARAMS.data.model_dump() | {"source": "sample", "sample_images": 300, "seed": 9})
-    sample.fetch(data, drawn, drawn)
+    sample.fetch(PARAMS.data.model_copy(update={"sample_images": 300, "seed": 9}), drawn, drawn)
     labels = pd.read_csv(drawn / "labels.csv", keep_default_na=False).set_index("image_id")["dx"]
     chosen = pd.concat([labels[labels == "nv"][:30], labels[labels == "mel"][:6], labels[labels == "bkl"][:4]])
     chosen = pd.concat([chosen, labels[labels == "df"][:2].replace("df", "scc")])
@@ -112,11 +152,13 @@ class TestExternal:
         output = self.external(project, str(folder))
         assert "warning: external: 3 images are left out: the project's own data have their content" in output
         assert "warning: external: 2 images are left out, because the model does not know their class: 2 scc" in output
-        assert "warning: external: no recall, AUC or macro AUC for akiec, bcc, df, vasc: no image is of it" in output
-        metrics = json.loads((project.folder / "external/metrics.json").read_text())["external"]
-        assert metrics["support"] == 40
-        assert metrics["per_class"]["nv"]["support"] == 30
-        assert metrics["balanced_accuracy_ci"][0] <= metrics["balanced_accuracy"] <= metrics["balanced_accuracy_ci"][1]
+        assert (
+            "warning: external: no recall, F1, AUC or macro AUC for akiec, bcc, df, vasc: no image is of it" in output
+        )
+        metrics = read_metrics(project.folder / "external/metrics.json")["external"]
+        assert metrics.support == 40
+        assert metrics.per_class["nv"].support == 30
+        assert metrics.balanced_accuracy_ci is not None
         submission = pd.read_csv(project.folder / "external/submission.csv")
         assert list(submission.columns) == ["image", *ISIC_CLASSES]
         assert sorted(submission["image"]) == sorted(path.stem for path in folder.glob("*.[pj]*g"))
@@ -146,7 +188,7 @@ class TestExternal:
     def test_a_folder_that_is_not_there_and_one_with_a_bad_image_are_refused(
         self, project: Workspace, tmp_path: Path
     ) -> None:
-        assert "that is no folder" in self.external(project, str(tmp_path / "missing"), status=1)
+        assert "is not a folder" in self.external(project, str(tmp_path / "missing"), status=1)
         (tmp_path / "a.jpg").write_text("no image")
         (tmp_path / "labels.csv").write_text("image_id,dx\na,nv\n")
         output = self.external(project, str(tmp_path), status=1)

@@ -72,7 +72,7 @@ def test_after_an_error_the_old_folder_stands_and_nothing_is_beside_it(tmp_path:
 
 def test_a_killed_process_leaves_the_old_file_and_the_next_one_cleans_up(tmp_path: Path) -> None:
     code = (
-        "import os, signal, sys; from pathlib import Path; from stages.common.files import replacing\n"
+        "import os, signal, sys; from pathlib import Path; from dermoscopy.runtime.files import replacing\n"
         "with replacing(Path(sys.argv[1])) as partial:\n"
         "    partial.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)"
     )

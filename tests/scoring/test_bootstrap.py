@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import norm
 
 from dermoscopy.scoring.bootstrap import bootstrap, holm, interval, p_value
-from dermoscopy.scoring.metrics import weighted_auc, weighted_counts
+from dermoscopy.scoring.definitions import area_under_roc, count_metrics
 from tests.support.prediction_tables import make_predictions
 
 LESIONS = pd.Series(["a", "b", "b", "c", "c", "c"])
@@ -63,7 +63,7 @@ def covered(random: np.random.Generator, clustered: bool) -> tuple[bool, bool]:
     )
     found = []
     for groups in (table["lesion_id"], table["image_id"]):
-        draws = bootstrap(weighted_counts(table), groups, int(random.integers(2**32)), 500)
+        draws = bootstrap(count_metrics(table), groups, int(random.integers(2**32)), 500)
         low, high = interval(draws["accuracy"]) or (np.nan, np.nan)
         found.append(low <= 0.7 <= high)
     return found[0], found[1]
@@ -89,7 +89,7 @@ def test_intervals_of_the_auc_cover_the_true_one() -> None:
         positive = np.arange(120) < 40
         scores = random.normal(size=120) + positive
 
-        auc = weighted_auc(positive, scores)
+        auc = area_under_roc(positive, scores)
 
         def statistic(weights: Any, auc: Any = auc) -> dict[str, Any]:
             return {"auc": auc(weights)}

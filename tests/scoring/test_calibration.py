@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from sklearn.metrics import log_loss
 
-from dermoscopy.data.tables import class_names, probabilities_of
 from dermoscopy.scoring.calibration import apply_temperature, expected_calibration_error, fit_temperature, reliability
+from dermoscopy.scoring.predictions import class_names, probabilities_of
 from tests.support.prediction_tables import drawn_images, make_predictions
 
 

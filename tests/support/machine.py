@@ -30,6 +30,12 @@ PIXEL_TABLES = ["hmnist_28_28_L.csv", "hmnist_28_28_RGB.csv", "hmnist_8_8_L.csv"
 UPLOADED = datetime(2018, 9, 20, tzinfo=UTC).timestamp()
 CHUNK_BYTES = 2**20  # what the client reads and writes at once; a cut loses at most one
 DONE = "download: kaggle data are in data/raw\n"
+WHOLE = "download: data/raw is whole already\n"
+# What sitecustomize.py sets in the process of the stage.
+SETTINGS = [
+    *("endpoint", "images", "archive_bytes", "extracted_bytes"),
+    *("retries", "first_pause", "longest_pause", "silence"),
+]
 
 
 def build_archive(
@@ -64,7 +70,13 @@ class Finished(NamedTuple):
 
 
 class Machine:
-    """A home, an environment with credentials, and a project folder; pauses between retries are short."""
+    """A home, an environment with credentials, and a project folder.
+
+    Attributes:
+        images, archive_bytes, extracted_bytes: what the stage takes for the numbers of the dataset.
+        retries, first_pause, longest_pause, silence: how patient it is; the pauses are in seconds, and short.
+        params: of the section `data`, where they differ from the repository's.
+    """
 
     def __init__(self, folder: Path, server: KaggleServer) -> None:
         self.server = server
@@ -86,25 +98,18 @@ class Machine:
         }
         self.images = SMALL
         self.archive_bytes = self.extracted_bytes = 0
-        self.params: dict[str, Any] = {
-            "source": "kaggle",
-            "keep_archive": True,
-            "retries": 3,
-            "retry_wait": 0.01,
-            "longest_wait": 0.1,
-            "silence": 60,
-        }
+        self.retries, self.first_pause, self.longest_pause, self.silence = 3, 0.01, 0.1, 60.0
+        self.params: dict[str, Any] = {"source": "kaggle"}
 
     def sign_out(self) -> None:
         del self.environment["KAGGLE_USERNAME"], self.environment["KAGGLE_KEY"]
 
     def settings(self, project: Path) -> dict[str, str]:
         """Return the environment in which the download stage of a project meets the server: see sitecustomize.py."""
-        names = ("endpoint", "images", "archive_bytes", "extracted_bytes")
         return self.environment | {
-            "PYTHONPATH": str(Path(__file__).parent),
+            "PYTHONPATH": str(Path(__file__).parent / "download_settings"),
             "TEST_PROJECT": str(project),
-            "TEST_SETTINGS": json.dumps({name: getattr(self, name) for name in names}),
+            "TEST_SETTINGS": json.dumps({name: getattr(self, name) for name in SETTINGS}),
         }
 
     def start(self, stderr: int = subprocess.PIPE) -> "subprocess.Popen[str]":
@@ -137,17 +142,21 @@ class Machine:
         kaggle.fetch(params.data, self.destination, self.work)
 
     def assert_fetched(self) -> None:
+        """Fetch without any trouble; the archive is then not needed any more."""
         assert self.fetch() == (0, DONE, "")
         self.assert_complete()
+        assert not self.work.exists()
 
     def assert_fetched_after(self, *problems: str) -> None:
         """Fetch, and look for one line for each retry that says what has happened."""
         code, out, err = self.fetch()
         assert (code, out) == (0, DONE), err
         self.assert_complete()
+        assert not self.work.exists()
         assert_retries(err.splitlines(), *problems)
 
     def assert_complete(self) -> None:
+        """Look for every image and the labels in data/raw, and for nothing else there."""
         files = {str(path.relative_to(self.destination)) for path in self.destination.rglob("*") if path.is_file()}
         assert files == {f"images/{name}.jpg" for name in IMAGE_IDS[: self.images]} | {"labels.csv"}
         assert all(path.read_bytes().endswith(path.stem.encode()) for path in self.destination.glob("images/*"))

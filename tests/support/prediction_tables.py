@@ -5,6 +5,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from dermoscopy.runtime.paths import PREDICTIONS_TTA
+from dermoscopy.scoring.runs import Run
+
 
 def make_predictions(
     labels: list[str], probabilities: Any, classes: list[str], part: str = "test", lesions: list[str] | None = None
@@ -58,3 +61,17 @@ def drawn_images(count: int = 300, seed: int = 0, skill: float = 2, digits: int 
         probabilities = probabilities.round(digits)
     labels = [classes[number] for number in target]
     return make_predictions(labels, probabilities, classes, lesions=[f"lesion_{number}" for number in lesion])
+
+
+def worsened(table: pd.DataFrame, images: int) -> pd.DataFrame:
+    """Return a table of `drawn_images` with so many images, of those that are right and not nv, taken for nv."""
+    chosen = table.index[(table["label"] == table["predicted"]) & (table["label"] != "nv")][:images]
+    worse = table.copy()
+    worse.loc[chosen, worse.filter(regex="^p_").columns] = [0.0, 0.0, 0.0, 0.0, 1.0]
+    worse.loc[chosen, "predicted"] = "nv"
+    return worse
+
+
+def make_run(name: str, table: pd.DataFrame, **params: Any) -> Run:
+    """Return a run tested on the images of a table, whose contents are as different as their ids."""
+    return Run(name, params, PREDICTIONS_TTA, table.assign(sha256=table["image_id"]))

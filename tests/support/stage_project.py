@@ -46,8 +46,8 @@ def use_backbone(folder: Path, backbone: Path) -> None:
 
 
 def chunks(folder: Path) -> dict[Path, int]:
-    """Return the chunks in a project's store and when each was written."""
-    return {path: path.stat().st_mtime_ns for path in (folder / "data/.features").glob("*/*.chunk")}
+    """Return the finished chunks of a project and when each was written."""
+    return {path: path.stat().st_mtime_ns for path in (folder / "data/.features").glob("*/[!.]*.chunk")}
 
 
 def contents(folder: Path) -> dict[str, bytes]:

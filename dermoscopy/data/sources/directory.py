@@ -32,7 +32,7 @@ def fetch(data: Data, destination: Path, work: Path) -> None:
         raise SourceError(f"data.directory {folder} holds no image ({', '.join(sorted(SUFFIXES))})")
     for path in images:
         require_plain_name(path)
-    # of what a link leads to; where that is nothing, the manifest stage says so
+    # of the target of a link; a dangling link is refused by the manifest stage
     status = [path.stat() if path.exists() else path.lstat() for path in images]
     (destination / "labels.csv").write_bytes(table.read_bytes())
     pd.DataFrame(

@@ -93,7 +93,7 @@ def draw_bubbles(rng: Generator) -> Field:
 
 
 def cover(image: Field, mask: Field, colour: NDArray[np.float64]) -> Field:
-    """Return the image with `colour`, RGB in 0..1, laid over it as far as the (HEIGHT, WIDTH) mask, 0..1, says."""
+    """Return the image with `colour`, RGB in 0..1, laid over it by the (HEIGHT, WIDTH) mask, 0..1."""
     return image * cv2.merge([1 - mask] * 3) + cv2.merge([mask * float(part) for part in colour])
 
 

@@ -18,7 +18,7 @@ from dermoscopy.runtime.progress import progress
 JPEG_QUALITY = 90
 MIN_LESIONS = 8  # of each diagnosis: the least that a stratified 70/15/15 split by lesion can share out
 
-# What the HAM10000 metadata say: percent of images, images per lesion, then of whom and where (weights).
+# From the HAM10000 metadata: percent of images, images per lesion, then sex, kind of diagnosis and place (weights).
 HAM10000 = pd.read_csv(
     StringIO("""             akiec,   bcc,   bkl,    df,   mel,    nv,  vasc
         percent,          3.27,  5.13, 10.97,  1.15, 11.11, 66.95,  1.42

@@ -1,6 +1,7 @@
 """Python runs this first where this folder is on PYTHONPATH: the download stage then meets the server of a test.
 
-The client looks up its server in a table; the archives of the tests are smaller than the real one.
+The client looks up its server in a table; the archives of the tests are smaller than the real one, and the pauses
+between retries shorter.
 """
 
 import json
@@ -15,6 +16,6 @@ if sys.orig_argv[1:] == ["-m", "stages.download"]:
 
     settings = json.loads(os.environ["TEST_SETTINGS"])
     kaggle_env._env_to_endpoint[kaggle_env.KaggleEnv.LOCAL] = settings["endpoint"]
-    kaggle.ARCHIVE_BYTES = settings["archive_bytes"]
-    kaggle.EXTRACTED_BYTES = settings["extracted_bytes"]
     archive.IMAGES = settings["images"]
+    for name in ("ARCHIVE_BYTES", "EXTRACTED_BYTES", "RETRIES", "FIRST_PAUSE", "LONGEST_PAUSE", "SILENCE"):
+        setattr(kaggle, name, settings[name.lower()])

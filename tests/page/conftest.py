@@ -1,0 +1,38 @@
+"""Two finished runs, made once a session; tests that change one take `project`, a copy."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.support.finished_run import fill_relabelled_run, fill_run
+from tests.support.once import made_once
+
+NASTY = ["<script>alert(1)</script>", 'a"onload="alert(1)', "[x](javascript:alert(1))", "a|b`*_#", "{{7*7}}", "a&amp;b"]
+
+
+@pytest.fixture(scope="session")
+def nasty_names() -> list[str]:
+    """Names of classes that HTML, Markdown or the templates could take for their own."""
+    return NASTY
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, backbones: dict[str, Path]) -> Path:
+    """A finished run of seven classes; tests leave it as it is."""
+    return made_once(tmp_path_factory, "finished", lambda folder: fill_run(folder, backbones["first"]))
+
+
+@pytest.fixture(scope="session")
+def many_classes(tmp_path_factory: pytest.TempPathFactory, finished: Path, nasty_names: list[str]) -> Path:
+    """A finished run of 15 classes, some with nasty names; tests leave it as it is."""
+    classes = nasty_names + [f"class_{number}" for number in range(9)]
+    return made_once(tmp_path_factory, "many-classes", lambda folder: fill_relabelled_run(folder, finished, classes))
+
+
+@pytest.fixture
+def project(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the finished run that a test may change, and the current folder."""
+    shutil.copytree(finished, tmp_path / "run")
+    monkeypatch.chdir(tmp_path / "run")
+    return tmp_path / "run"

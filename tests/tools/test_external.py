@@ -1,0 +1,51 @@
+"""The external test: which images count, and the table for the challenge."""
+
+import pandas as pd
+import pytest
+
+from tests.support.prediction_tables import make_predictions
+from tools.external import ISIC_CLASSES, left_out, submission, without_known
+
+
+@pytest.fixture
+def predictions() -> pd.DataFrame:
+    """Six images; the model knows mel, nv and scc, and one image is of none of them."""
+    table = make_predictions(
+        ["mel", "nv", "nv", "scc", "df", "nv"], [[0.7, 0.2, 0.1]] * 6, ["mel", "nv", "scc"], part="external"
+    )
+    return table.assign(sha256=[letter * 64 for letter in "abcdef"])
+
+
+def manifest(**changes: str) -> pd.DataFrame:
+    """Return a project of one image."""
+    return pd.DataFrame([{"image_id": "ours", "lesion_id": "ours", "sha256": "0" * 64} | changes])
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("sha256", "b" * 64), ("image_id", "external_1"), ("lesion_id", "external_1")]
+)
+def test_an_image_that_the_project_has_by_content_id_or_lesion_does_not_count(
+    predictions: pd.DataFrame, column: str, value: str
+) -> None:
+    new = without_known(predictions, manifest(**{column: value}))
+    assert list(new["image_id"]) == [f"external_{number}" for number in (0, 2, 3, 4, 5)]
+    assert len(without_known(predictions, manifest())) == 6
+
+
+def test_a_reason_is_given_for_each_image_that_does_not_count(predictions: pd.DataFrame) -> None:
+    new = predictions[1:]
+    notes = left_out(predictions, new, new[new["label"] != "df"])
+    assert len(notes) == 3
+    assert "submission.csv has no column for scc" in notes[0]
+    assert notes[1].startswith("1 images are left out: ")
+    assert notes[2].endswith("because the model does not know their class: 1 df")
+    known = predictions.drop(columns="p_scc")
+    assert left_out(known, known, known) == []
+
+
+def test_the_submission_has_the_challenges_seven_classes(predictions: pd.DataFrame) -> None:
+    table = submission(predictions)
+    assert list(table.columns) == ["image", *ISIC_CLASSES]
+    assert list(table["image"]) == list(predictions["image_id"])
+    assert table["MEL"].tolist() == predictions["p_mel"].tolist()
+    assert (table[["BCC", "AKIEC", "BKL", "DF", "VASC"]] == 0).all(axis=None)
