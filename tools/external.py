@@ -31,7 +31,9 @@ ISIC_CLASSES = ["MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC"]
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.external", description=__doc__)
     parser.add_argument("directory", type=Path, metavar="FOLDER", help="images, in subfolders too, and a label table")
-    parser.add_argument("--labels", type=Path, metavar="FILE", help="the label table, where the folder holds none or several")
+    parser.add_argument(
+        "--labels", type=Path, metavar="FILE", help="the label table, if the folder holds none or several"
+    )
     parser.add_argument("--out", type=Path, metavar="FOLDER", default=EXTERNAL, help="default: external")
     arguments = parser.parse_args()
 

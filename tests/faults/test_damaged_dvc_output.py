@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from benchmarks.workspace import executed
-from tests.support.dvc_run import DvcRun, finished_run
+from tests.support.dvc_run import DvcRun, made_dvc_run
 from tests.support.stage_project import contents
 
 pytestmark = pytest.mark.slow
@@ -43,7 +43,7 @@ class Run(DvcRun):
 
 @pytest.fixture
 def run(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Run:
-    return Run(finished_run(tmp_path_factory), tmp_path / "run")
+    return Run(made_dvc_run(tmp_path_factory), tmp_path / "run")
 
 
 def flip(path: Path) -> None:

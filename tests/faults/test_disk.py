@@ -15,7 +15,7 @@ from dermoscopy.runtime.errors import DiskError
 from dermoscopy.runtime.files import replacing
 from dermoscopy.runtime.workspace import PROJECT, environment
 from tests.faults.conftest import CHUNK_BYTES, CHUNKS, copy_without_features
-from tests.support.dvc_run import PIPELINE, DvcRun, finished_run, outputs
+from tests.support.dvc_run import PIPELINE, DvcRun, made_dvc_run, outputs
 from tests.support.small_disk import filled, remount, small_disk
 from tests.support.stage_project import chunks, contents, run_stage
 
@@ -23,7 +23,7 @@ from tests.support.stage_project import chunks, contents, run_stage
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DvcRun]:
     """A finished run on a small disk; each test leaves it as it was."""
-    original = finished_run(tmp_path_factory)
+    original = made_dvc_run(tmp_path_factory)
     disk = tmp_path_factory.mktemp("disk") / "small"
     with small_disk(disk, megabytes=150):
         yield DvcRun(original, disk / "run")

@@ -21,7 +21,7 @@ from benchmarks.processes import stage_command, stage_environment
 from benchmarks.workspace import executed
 from dermoscopy.runtime.workspace import PROJECT
 from tests.faults.conftest import CHUNKS, copy_without_features
-from tests.support.dvc_run import PIPELINE, DvcRun, finished_run, outputs, wait_for
+from tests.support.dvc_run import PIPELINE, DvcRun, made_dvc_run, outputs, wait_for
 from tests.support.stage_project import chunks, contents, run_stage
 
 ROUNDS = int(os.environ.get("SOAK_ROUNDS", "1"))
@@ -85,7 +85,7 @@ def repro_with_remedy(workspace: DvcRun, log: Path, lock_before: bytes) -> list[
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DvcRun]:
     """A finished run; each test leaves it as it was."""
-    yield DvcRun(finished_run(tmp_path_factory), tmp_path_factory.mktemp("interruption") / "run")
+    yield DvcRun(made_dvc_run(tmp_path_factory), tmp_path_factory.mktemp("interruption") / "run")
     print(f"\n{len(COUNTED)} interruptions, remedies needed: {REMEDIES}")
     for key in sorted(set(COUNTED)):
         print(f"  {key[0]} in {key[1]}: {COUNTED.count(key)}")

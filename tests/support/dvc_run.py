@@ -36,7 +36,7 @@ class DvcRun(Workspace):
     """
 
     def __init__(self, original: Path, folder: Path) -> None:
-        """Copy what `finished_run` returned into a folder that does not exist yet."""
+        """Copy what `made_dvc_run` returned into a folder that does not exist yet."""
         shutil.copytree(original, folder, symlinks=True)
         self.folder = folder / "project"
         self.cache = folder / "cache"
@@ -88,7 +88,7 @@ def wait_for(process: "subprocess.Popen[bytes]", log: Path, text: str) -> None:
         time.sleep(0.005)
 
 
-def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made_dvc_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of the finished run, for `DvcRun`: the project, its cache, and the seconds of each stage."""
 
     def fill(folder: Path) -> None:
