@@ -18,8 +18,7 @@ from benchmarks.inputs import BackboneFolder, draw_photographs, make_backbone
 from benchmarks.product import OPERATIONS, multiply, products
 from benchmarks.timing import Row, alternate, summarize
 from benchmarks.workers import Worker
-from dermoscopy.data.images import configure_image_libraries
-from dermoscopy.data.manifest import ImageFile
+from dermoscopy.data.images import ImageFile, configure_image_libraries
 from dermoscopy.features.backbones import read_backbone_info
 from dermoscopy.features.chunks import ViewChunks
 from dermoscopy.features.engines.openvino_engine import OpenVINOEngine

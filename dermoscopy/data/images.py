@@ -5,6 +5,7 @@ import re
 import warnings
 from io import BytesIO
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -20,6 +21,14 @@ FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 # The smallest backbone.image_size: less shows no lesion.
 MIN_SIDE = 32
 MAX_PIXELS = 100_000_000
+
+
+class ImageFile(NamedTuple):
+    """Which image, where its file is, and the SHA-256 that the file must have."""
+
+    image_id: str
+    path: str
+    sha256: str
 
 
 def configure_image_libraries() -> None:

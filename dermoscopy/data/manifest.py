@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from filecmp import cmp
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 from unicodedata import normalize
 
 import pandas as pd
@@ -47,14 +47,6 @@ MANIFEST_SCHEMA = LABELS_SCHEMA.add_columns(
         "sha256": pa.Column(str, pa.Check.str_matches(r"^[0-9a-f]{64}$")),
     }
 )
-
-
-class ImageFile(NamedTuple):
-    """Which image, where its file is, and the SHA-256 that the file must have."""
-
-    image_id: str
-    path: str
-    sha256: str
 
 
 @dataclass(frozen=True)

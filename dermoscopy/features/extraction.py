@@ -14,8 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from dermoscopy.data.images import read_image
-from dermoscopy.data.manifest import ImageFile
+from dermoscopy.data.images import ImageFile, read_image
 from dermoscopy.features.chunks import CHUNK, ViewChunks
 from dermoscopy.features.engines.choice import Engine
 from dermoscopy.features.views import draw_warp, render_views

@@ -2,9 +2,9 @@
 
 `fit` does what `head.compile(Adam(...)); head.fit(...)` does, image for image and step for step, with three additions:
 each image of an epoch is one of its views, drawn at random; validation averages the probabilities of all views; and
-dropout is drawn by NumPy. Measured on HAM10000's size, 10,015 images x 3 views x 1,536 numbers, it is 8 times as fast
-as the plain `fit` on the same batches. It knows the three layers of `build_head` and no other head. tests/model/
-test_fast_fit.py compares both.
+dropout is drawn by NumPy. For 7,000 images of 1,280 numbers in batches of 32 an epoch takes 0.13 s, and 0.78 s with the
+plain `fit` on the same batches (two cores). It knows the three layers of `build_head` and no other head.
+tests/model/test_fast_fit.py compares both.
 
 Imports Keras and TensorFlow: call `start_keras` first.
 """

@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 from dermoscopy.scoring.predictions import class_names, probabilities_of
@@ -39,6 +38,8 @@ def fit_temperature(predictions: pd.DataFrame) -> float:
 
     The logarithms of the probabilities serve as logits, which a mean over views does not have.
     """
+    from scipy.optimize import minimize_scalar  # a third of a second, which readers of metrics need not wait for
+
     logits = _logits(predictions)
     target = pd.Index(class_names(predictions)).get_indexer(pd.Index(predictions["label"]))
 

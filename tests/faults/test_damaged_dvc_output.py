@@ -1,7 +1,7 @@
 """Damage to data/features and to DVC's cache of it, with real DVC: repaired, or refused before anything is made of it.
 
 DVC trusts a file in its cache as long as it is read-only, and a checkout links data/features to it. A byte that changes
-in there, or through the link, is therefore restored as if it were right; what reads the features has to notice.
+in there, or through the link, is therefore restored as if it were right: what reads the features has to notice.
 """
 
 import shutil

@@ -17,7 +17,7 @@ import PIL
 import pytest
 from numpy.typing import NDArray
 
-from dermoscopy.data.manifest import ImageFile
+from dermoscopy.data.images import ImageFile
 from dermoscopy.features import extraction, recipe
 from dermoscopy.features.engines.choice import Engine, load_engine
 from dermoscopy.features.networks import write_backbone

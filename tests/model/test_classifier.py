@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from dermoscopy.data.manifest import ImageFile
+from dermoscopy.data.images import ImageFile
 from dermoscopy.features.backbones import read_backbone_info
 from dermoscopy.features.engines.choice import load_engine
 from dermoscopy.features.extraction import prepare_views
