@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.made_up import learnable_features, made_up_info, write_features, write_images
+from benchmarks.made_up import learnable_features, made_up_info, write_images, write_made_up_features
 from benchmarks.processes import Cost, measure_stage
 from benchmarks.timing import Row, summarize
 from dermoscopy.data.sources.sample import plan
@@ -116,4 +116,4 @@ def write_one_view(folder: Path, dim: int) -> None:
     """Write made-up features, one view, of the images in the manifest of a project."""
     manifest = pd.read_csv(folder / MANIFEST, usecols=["image_id", "label", "sha256"])
     info = made_up_info(load_params(folder / PARAMS).augmentation, dim, len(manifest), views=1)
-    write_features(folder / FEATURES, info, manifest, learnable_features(manifest["label"], dim, signal=0.15))
+    write_made_up_features(folder / FEATURES, info, manifest, learnable_features(manifest["label"], dim, signal=0.15))

@@ -19,7 +19,7 @@ import pandas as pd
 
 from benchmarks.features_stage import AUGMENTATION, VIEWS, Stage, run_whole_stage
 from benchmarks.inputs import BackboneFolder, draw_photographs, make_backbone
-from benchmarks.made_up import learnable_features, made_up_info, write_features
+from benchmarks.made_up import learnable_features, made_up_info, write_made_up_features
 from benchmarks.timing import Row, alternate, timed
 from benchmarks.workers import Worker
 from dermoscopy.features.backbones import read_backbone_info
@@ -138,7 +138,7 @@ def write_made_up(folder: Path, dim: int, images: int) -> None:
     index = pd.DataFrame({"image_id": names, "sha256": "0" * 64})
     info = made_up_info(AUGMENTATION, dim, images, VIEWS)
     labels = pd.Series(np.arange(images) % CLASSES).astype(str)
-    write_features(folder, info, index, learnable_features(labels, dim, signal=0.15))
+    write_made_up_features(folder, info, index, learnable_features(labels, dim, signal=0.15))
 
 
 def measure() -> dict[str, list[Row]]:

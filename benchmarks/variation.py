@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.made_up import learnable_features, write_features, write_images
+from benchmarks.made_up import learnable_features, write_images, write_made_up_features
 from benchmarks.processes import stage_seconds, timed_lines
 from benchmarks.startup import Imports
 from benchmarks.timing import Row, alternate, summarize
@@ -82,7 +82,7 @@ def write_stage_features(project: Path) -> None:
         checksum="",
     )
     blocks = learnable_features(manifest["label"], info.dim, SIGNAL)
-    write_features(project / FEATURES, info, manifest, blocks)
+    write_made_up_features(project / FEATURES, info, manifest, blocks)
 
 
 def vary(workspace: Workspace, dropout: float) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.made_up import made_up_info, write_features
+from benchmarks.made_up import made_up_info, write_made_up_features
 from dermoscopy.features.store import FeatureReader
 from tests.support.params_file import PARAMS
 
@@ -21,5 +21,5 @@ def write_feature_folder(folder: Path, features: NDArray[np.float32]) -> Feature
         }
     )
     info = made_up_info(PARAMS.augmentation, dim, images, views)
-    write_features(folder, info, index, lambda view: [features[:, view]])
+    write_made_up_features(folder, info, index, lambda view: [features[:, view]])
     return FeatureReader(folder)
