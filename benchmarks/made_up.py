@@ -35,7 +35,7 @@ def write_images(raw: Path, labels: pd.DataFrame, width: int, height: int, drawn
 
 
 def made_up_info(augmentation: Augmentation, dim: int, images: int, views: int) -> FeaturesInfo:
-    """Return the content of features.json for features that no backbone made; `write_made_up_features` adds the checksum."""
+    """Return the content of features.json for made-up features; `write_made_up_features` adds the checksum."""
     return FeaturesInfo(
         backbone="0" * 64,
         engine="none",
@@ -71,7 +71,7 @@ def write_made_up_features(
 def learnable_features(
     labels: "pd.Series[str]", dim: int, signal: float
 ) -> Callable[[int], Iterable[NDArray[np.float32]]]:
-    """Return features for `write_made_up_features`: a mean for each class plus noise, in FACTORS directions and around them.
+    """Return made-up features: a mean for each class plus noise, in FACTORS directions and around them.
 
     The variance in direction k is proportional to 1/k, as in real features (MobileNetV2 on 755 dermoscopic images,
     standardized: the exponent is -1.00, and 200 directions have 86 % of the variance), because that decides how long
