@@ -37,7 +37,7 @@ demo: $(BIN)/.installed
 repro: $(BIN)/.installed
 	$(BIN)/dvc repro
 
-# One queued experiment for each, of its name; one of this name from before gives way.
+# One queued experiment for each, of its name; an older one of the same name is removed.
 BACKBONES := InceptionResNetV2 DenseNet121 ConvNeXtSmall
 backbones: $(BIN)/.installed
 	@set -e; for name in $(BACKBONES); do \

@@ -18,7 +18,7 @@ def main(backbone: Backbone) -> None:
     with replacing(BACKBONE, size=2 * weights_bytes) as folder:  # Keras' form and OpenVINO's
         folder.mkdir()
         info = write_backbone(model, backbone.name, folder)
-    print(f"backbone: {info.name}, {backbone.weights} weights, {info.dim} features an image")
+    print(f"backbone: {info.name}, {backbone.weights} weights, {info.dim} features per image")
 
 
 if __name__ == "__main__":

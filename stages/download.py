@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+from dermoscopy.data.images import configure_image_libraries
 from dermoscopy.data.sources import directory, kaggle, sample
 from dermoscopy.data.sources.archive import is_whole
 from dermoscopy.runtime.commands import run_stage
@@ -15,27 +16,29 @@ SET_ASIDE = DOWNLOADS / "kaggle"
 
 
 def main(data: Data) -> None:
+    configure_image_libraries()
     # What came from Kaggle is never fetched twice: DVC leaves data/raw in place (`persist` in dvc.yaml), and another
     # source sets it aside.
     if data.source == "kaggle":
         if not is_whole(RAW) and is_whole(SET_ASIDE):
             move(SET_ASIDE, RAW)
         if is_whole(RAW):
+            shutil.rmtree(DOWNLOADS, ignore_errors=True)
             print(f"download: {RAW} is whole already")
             return
-    elif is_whole(RAW):
-        move(RAW, SET_ASIDE)
 
     with replacing(RAW) as raw:
         raw.mkdir()
         FETCH[data.source](data, raw, DOWNLOADS)
+        if data.source != "kaggle" and is_whole(RAW):
+            move(RAW, SET_ASIDE)
     if data.source == "kaggle":
-        shutil.rmtree(DOWNLOADS)  # not before data/raw stands: the archive took long to fetch
+        shutil.rmtree(DOWNLOADS, ignore_errors=True)  # not before data/raw is there: the archive took long to fetch
     print(f"download: {data.source} data are in {RAW}")
 
 
 def move(folder: Path, target: Path) -> None:
-    """Move a folder, in the place of another one if there is one."""
+    """Move a folder to `target`, replacing what is there."""
     shutil.rmtree(target, ignore_errors=True)
     target.parent.mkdir(parents=True, exist_ok=True)
     folder.rename(target)

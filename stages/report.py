@@ -12,8 +12,8 @@ from dermoscopy.runtime.paths import MODEL_CARD, PAGE
 def main(params: Params) -> None:
     configure_image_libraries()
     contents = read_contents(params)
-    for path, template in {PAGE: "index.html.jinja", MODEL_CARD: "model_card.md.jinja"}.items():
-        text = render(template, **contents)
+    pages = {PAGE: render("index.html.jinja", **contents), MODEL_CARD: render("model_card.md.jinja", **contents)}
+    for path, text in pages.items():
         with replacing(path) as partial:
             partial.write_text(text, encoding="utf-8")
     print(f"report: {PAGE} ({PAGE.stat().st_size / 1e6:.1f} MB, {len(contents['examples'])} images), {MODEL_CARD}")

@@ -5,6 +5,7 @@ no such folder. In continuous integration no other test may be skipped.
 """
 
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,8 @@ class Skipped:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a background job, whose children would not hear Ctrl-C
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if not hasattr(config, "workerinput"):  # the one process that hears of all tests
         config.pluginmanager.register(Skipped())
 

@@ -25,7 +25,7 @@ def main() -> None:
     for other in others:
         require_same_images(first, other)
     differences = [compare(first, other) for other in others]
-    print(f"{len(first.test)} test images of {first.test['lesion_id'].nunique()} lesions; scored is")
+    print(f"{len(first.test)} test images of {first.test['lesion_id'].nunique()} lesions. Scored from:")
     for item in runs:
         views = "the mean over all views" if item.scored == PREDICTIONS_TTA else "the image alone"
         print(f"  {item.name}: {views} ({item.scored})")

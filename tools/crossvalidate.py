@@ -46,7 +46,9 @@ def main() -> None:
         with ProcessPoolExecutor(workers, get_context("spawn"), initializer=quick) as pool:
             tables = list(pool.map(partial(predict_fold, params, manifest, fold), range(folds)))
     except BrokenProcessPool:
-        raise PipelineError("a fold was killed, for want of memory perhaps: close other programs, run again") from None
+        raise PipelineError(
+            "the process of a fold was killed, probably because memory ran out: close other programs and run again"
+        ) from None
     of_folds = pd.DataFrame([point_metrics(table).model_dump(include=set(AVERAGED)) for table in tables])
     of_folds = of_folds[list(AVERAGED)].astype(float)
     pooled = score(pd.concat(tables), params.evaluate.malignant, params.evaluate.seed)
@@ -59,13 +61,13 @@ def main() -> None:
         },
         CROSSVALIDATION,
     )
-    print(summarize(of_folds, pooled).to_string(float_format="%.3f", na_rep=""))
+    print(fold_table(of_folds, pooled).to_string(float_format="%.3f", na_rep=""))
     for note in pooled.notes:
         print(f"pooled: {note}")
     print(f"crossvalidate: {folds} folds, {pooled.support} images predicted; all numbers are in {CROSSVALIDATION}")
 
 
-def summarize(of_folds: pd.DataFrame, pooled: Metrics) -> pd.DataFrame:
+def fold_table(of_folds: pd.DataFrame, pooled: Metrics) -> pd.DataFrame:
     """Return a row a metric: mean and standard deviation over folds, and of all predictions together with interval.
 
     The standard deviation is that of one fold; folds share training images, so it is not that of the mean.

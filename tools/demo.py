@@ -14,8 +14,8 @@ from dermoscopy.runtime.paths import METRICS, PAGE
 from dermoscopy.runtime.workspace import PROJECT, environment, make_workspace
 from dermoscopy.scoring.metrics import Metrics, read_metrics
 
-WORKSPACE = PROJECT / ".demo"
-PARAMS: dict[str, dict[str, Any]] = {
+DEMO = PROJECT / ".demo"
+DEMO_PARAMS: dict[str, dict[str, Any]] = {
     "data": {"source": "sample", "sample_images": 200},
     "backbone": {"weights": "random", "image_size": 96},
     "augmentation": {"views": 2},
@@ -23,15 +23,15 @@ PARAMS: dict[str, dict[str, Any]] = {
 
 
 def main() -> None:
-    shutil.rmtree(WORKSPACE, ignore_errors=True)
-    make_workspace(WORKSPACE, PARAMS)
-    (WORKSPACE / ".dvc/config.local").write_text("[core]\n    no_scm = true\n", encoding="utf-8")  # Git is not needed
-    print(f"Running dvc repro in {WORKSPACE}: drawn images, InceptionResNetV2 with random weights ...", flush=True)
-    result = subprocess.run([sys.executable, "-m", "dvc", "repro"], cwd=WORKSPACE, env=environment(), check=False)
+    shutil.rmtree(DEMO, ignore_errors=True)
+    make_workspace(DEMO, DEMO_PARAMS)
+    (DEMO / ".dvc/config.local").write_text("[core]\n    no_scm = true\n", encoding="utf-8")  # Git is not needed
+    print(f"Running dvc repro in {DEMO}: drawn images, InceptionResNetV2 with random weights ...", flush=True)
+    result = subprocess.run([sys.executable, "-m", "dvc", "repro"], cwd=DEMO, env=environment(), check=False)
     if result.returncode:
         raise PipelineError("the demo did not finish: see the message of the stage above")
-    print_metrics(read_metrics(WORKSPACE / METRICS))
-    print(f"\nReport: {WORKSPACE / PAGE}")
+    print_metrics(read_metrics(DEMO / METRICS))
+    print(f"\nReport: {DEMO / PAGE}")
     print(
         "These numbers only show that the pipeline works: the images are drawn and the network's weights are random.\n"
         "For real results: make repro (see README.md)."

@@ -83,7 +83,11 @@ def read_folder(data: Data) -> pd.DataFrame:
 def predict_external(images: pd.DataFrame, tta: bool) -> pd.DataFrame:
     """Return the prediction table of the images, all of part external, with `lesion_id` and `sha256`."""
     files = [Path(path) for path in images["path"]]
-    predictions = pd.concat([predicted.table for predicted in Classifier().predict_files(files, tta)])
+    predicted = list(Classifier().predict_files(files, tta))
+    unreadable = [line for block in predicted for line in block.unreadable]
+    if unreadable:  # they could be read a moment ago
+        raise DataError(f"{len(unreadable)} of {len(files)} images can no longer be read: {unreadable[0]}: run again")
+    predictions = pd.concat([block.table for block in predicted])
     table = (
         images.rename(columns={"path": "image"}).merge(predictions, on="image", validate="1:1").assign(part="external")
     )

@@ -11,7 +11,7 @@ import pandas as pd
 
 from dermoscopy.data.images import configure_image_libraries
 from dermoscopy.data.tables import write_table
-from dermoscopy.model.classifier import Classifier, find_images
+from dermoscopy.model.classifier import Classifier, image_files
 from dermoscopy.runtime.commands import run_command
 from dermoscopy.runtime.errors import PipelineError, one_line
 
@@ -24,7 +24,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     configure_image_libraries()
-    files = find_images(arguments.paths)
+    files = image_files(arguments.paths)
     tables: list[pd.DataFrame] = []
     for table, unreadable in Classifier().predict_files(files, arguments.tta):
         for line in unreadable:

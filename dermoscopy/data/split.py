@@ -89,7 +89,7 @@ def group_images(manifest: pd.DataFrame, by_lesion: bool) -> NDArray[np.int32]:
     image = np.arange(len(manifest))
     file, _ = pd.factorize(manifest["sha256"])
     lesion, _ = pd.factorize(manifest["lesion_id"] if by_lesion else manifest["image_id"])
-    # a graph whose nodes are images, then files, then lesions: what hangs together stays together
+    # a graph whose nodes are images, then files, then lesions: connected images form one group
     nodes = np.concatenate([len(image) + file, 2 * len(image) + lesion])
     edges = coo_array((np.ones(len(nodes)), (np.concatenate([image, image]), nodes)), shape=(3 * len(image),) * 2)
     _, component = connected_components(edges, directed=False)

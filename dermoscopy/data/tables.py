@@ -59,11 +59,14 @@ def write_json(content: dict[str, Any], path: Path) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """Return the content of a JSON file that an earlier stage wrote; a DataError if there is none."""
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(f"{path} is missing: run dvc repro, which makes it") from None
     except ValueError as error:
-        raise DataError(f"{path} cannot be read: {error}") from None
+        raise DataError(f"{path} cannot be read ({error}): delete it and run dvc repro") from None
+    if not isinstance(content, dict):
+        raise DataError(f"{path} is not a JSON object: delete it and run dvc repro")
+    return content
 
 
 def _finite(value: Any) -> Any:

@@ -15,7 +15,7 @@ class BackboneInfo(BaseModel):
 
     `fingerprint` is a SHA-256 over the name, the image size, the preprocessing and the weights: equal fingerprints
     mean equal features. `dim` is how many numbers the features of an image are. `files` holds the SHA-256 of each file
-    beside it: DVC trusts its cache, and a damaged file in there comes back without a word.
+    beside it: DVC does not verify its cache, so a damaged file is restored silently.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -1,18 +1,19 @@
 """Chunks of features: work in progress beside data/features, which outlives a killed run.
 
-DVC removes a stage's outputs before it runs the stage, so what a run can take up again must lie elsewhere. A chunk is
+DVC removes a stage's outputs before it runs the stage, so what a later run reuses must be kept elsewhere. A chunk is
 one file, written whole: the features of one view for up to 256 images, each under a key that says what it was made
 from. Whatever is found is used only for images and views with the very same keys, so order, number of views and the
 set of images may change between runs, and a file left by another backbone or engine does no harm.
 
 A chunk is a SHA-256 over the key of the view and all that follows, then one record an image: its key, 32 bytes, and
-its feature, float32. It has no header that damage could make mean something else.
+its feature, float32. It has no header, so damage cannot change its shape.
 """
 
 import fcntl
 import hashlib
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dermoscopy.runtime.errors import DataError
+from dermoscopy.runtime.errors import DataError, DiskError
 from dermoscopy.runtime.files import project_folder, replacing
 from dermoscopy.runtime.paths import CHUNKS
 
@@ -40,7 +41,14 @@ def chunk_folder() -> Iterator[Path]:
     folder = project_folder() / CHUNKS
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # given up when the file is closed, also where the process is killed
+        try:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # released when the process ends, even if it is killed
+            except BlockingIOError:
+                print(f"features: waiting for another run that computes features in {folder}", file=sys.stderr)
+                fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as error:
+            raise DiskError(f"{folder} cannot be locked ({error.strerror}): move the project to a local disk") from None
         yield folder
 
 
@@ -48,7 +56,7 @@ class ViewChunks:
     """The chunks of one view."""
 
     def __init__(self, root: Path, key: str, image_keys: list[bytes], dim: int) -> None:
-        """Take stock of the chunks in root/key; one that is damaged, or of another view, is deleted.
+        """Index the chunks in root/key; one that is damaged, or of another view, is deleted.
 
         Args:
             root: the folder of all views.

@@ -39,7 +39,7 @@ def build_backbone(name: str, weights: str | None, image_size: int) -> keras.Mod
         image_size: pixels on both sides.
 
     Raises:
-        BackboneError: there is no such network, or it does not go with this size or these weights.
+        BackboneError: there is no such network, or it does not support this size or these weights.
     """
     if name not in available_backbones():
         raise BackboneError(
@@ -99,14 +99,14 @@ def fingerprint(model: keras.Model, name: str, image_size: int) -> str:
     return digest.hexdigest()
 
 
-def save_backbone(model: keras.Model, folder: Path) -> None:
+def save_keras_files(model: keras.Model, folder: Path) -> None:
     """Write architecture and weights of a backbone into a folder, the same bytes for the same model."""
     (folder / "architecture.json").write_text(model.to_json(), encoding="utf-8")
     model.save_weights(folder / "backbone.weights.h5")
 
 
 def load_backbone(folder: Path = BACKBONE) -> keras.Model:
-    """Return the Keras model that `save_backbone` wrote; a BackboneError if there is none."""
+    """Return the Keras model that `write_backbone` wrote; a BackboneError if there is none."""
     require_intact(folder)
     try:
         # in safe mode, which is the default of this function though not of every one
@@ -143,7 +143,7 @@ def build_from_params(backbone: Backbone, weights: str | None) -> keras.Model:
 
 def write_backbone(model: keras.Model, name: str, folder: Path) -> BackboneInfo:
     """Fill an empty folder with a backbone, for Keras and for OpenVINO, and its description, which is returned."""
-    save_backbone(model, folder)
+    save_keras_files(model, folder)
     convert_to_openvino(model, folder / "backbone.xml")
     size = model.input_shape[1]
     info = BackboneInfo(

@@ -53,7 +53,7 @@ def linear_head(head: "keras.Model") -> LinearHead:
         keras.ops.convert_to_numpy(array).astype(np.float64)
         for array in (normalization.mean, normalization.variance, dense.kernel, dense.bias)
     )
-    deviation = np.maximum(np.sqrt(variance), keras.config.epsilon())  # as the layer has it
+    deviation = np.maximum(np.sqrt(variance), keras.config.epsilon())  # as the layer does
     return LinearHead(mean.ravel(), kernel / deviation.reshape(-1, 1), bias)
 
 
@@ -88,7 +88,7 @@ class LastMaps:
     def maps(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the last maps, (rows, columns, dim), of an image, (size, size, 3), RGB; their mean is its feature.
 
-        Several threads may call it at a time, which is the fastest.
+        Several threads may call it at once, which is fastest.
         """
         maps = self._model.create_infer_request().infer({0: image[None].astype(np.float32)})[1]
         return np.moveaxis(maps, self._places, (1, 2))[0]

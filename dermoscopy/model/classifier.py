@@ -18,11 +18,11 @@ from dermoscopy.model.head_info import require_same_backbone
 from dermoscopy.runtime.errors import DataError
 from dermoscopy.runtime.keras_start import start_keras
 
-IMAGES_AT_A_TIME = 64  # in memory, all views of each
+FILES_AT_A_TIME = 64  # in memory, all views of each
 
 
 class Predicted(NamedTuple):
-    """What became of some files.
+    """Predictions for some files.
 
     Attributes:
         table: `image, predicted, p_<class>...`, a row for each file that could be read.
@@ -33,7 +33,7 @@ class Predicted(NamedTuple):
     unreadable: list[str]
 
 
-def find_images(paths: list[Path]) -> list[Path]:
+def image_files(paths: list[Path]) -> list[Path]:
     """Return the files among `paths`, as they are, and the images in folders and subfolders among them, each once."""
     files: list[Path] = []
     for path in paths:
@@ -72,14 +72,14 @@ class Classifier:
         self.classes = self._info.classes
 
     def predict_files(self, files: list[Path], tta: bool) -> Iterator[Predicted]:
-        """Yield the predictions of files, IMAGES_AT_A_TIME.
+        """Yield the predictions of files, FILES_AT_A_TIME.
 
         Args:
             files: of any names; folders are not looked into.
             tta: average over the views that the head was trained with, instead of the image alone.
         """
-        for start in range(0, len(files), IMAGES_AT_A_TIME):
-            yield self._predict_block(files[start : start + IMAGES_AT_A_TIME], tta)
+        for start in range(0, len(files), FILES_AT_A_TIME):
+            yield self._predict_block(files[start : start + FILES_AT_A_TIME], tta)
 
     def predict(self, images: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Return class probabilities, (n, classes), the mean over the views, (views, size, size, 3), of each image."""

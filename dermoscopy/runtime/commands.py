@@ -30,8 +30,10 @@ def run_stage(main: Callable[..., None]) -> None:
         before = sections_of(main)
         main(**before)
         for name, section in sections_of(main).items():
-            if section != before[name]:
-                raise ParamsError(f"{PARAMS}: {name} was changed while the stage ran: run dvc repro again")
+            for key, value in section:
+                if value != getattr(before[name], key):
+                    changed = key if name == "params" else f"{name}.{key}"
+                    raise ParamsError(f"{PARAMS}: {changed} was changed while the stage ran: run dvc repro again")
 
     run_command(run)
 
@@ -58,7 +60,7 @@ def run_command(main: Callable[[], None]) -> None:
         sys.exit(1)
     except OSError as error:
         if error.filename is None and error.errno not in DISK_FAULTS:
-            raise  # a fault of ours, perhaps
+            raise  # probably our bug
         where = Path(error.filename or Path.cwd())
         problem = f"{error.strerror}: {where}"
         if error.errno == errno.ENOSPC:

@@ -22,7 +22,7 @@ _one_at_a_time = threading.Lock()  # standard error belongs to the whole process
 def start_keras(seed: int, backend: Literal["tensorflow", "openvino"] = "tensorflow") -> None:
     """Import Keras on a backend, with every generator seeded and, on TensorFlow, deterministic operations only.
 
-    `import keras` is ordinary from then on. Nothing of ~/.keras/keras.json and of Keras' environment variables matters.
+    `import keras` is ordinary from then on. keras.json and Keras' environment variables have no effect.
     The import of TensorFlow takes seconds, and a GPU's memory: call it only where the work needs TensorFlow.
 
     Args:

@@ -6,7 +6,7 @@ PARAMS = Path("params.yaml")
 
 # download
 RAW = Path("data/raw")
-DOWNLOADS = Path("data/.download")  # what an interrupted download goes on from
+DOWNLOADS = Path("data/.download")  # an interrupted download resumes from here
 
 # manifest
 MANIFEST = Path("data/manifest.csv")
@@ -22,7 +22,7 @@ BACKBONE = Path("models/backbone")
 
 # features
 FEATURES = Path("data/features")
-CHUNKS = Path("data/.features")  # what an interrupted run of the backbone goes on from
+CHUNKS = Path("data/.features")  # an interrupted run of the backbone resumes from here
 
 # train
 HEAD = Path("models/head.keras")

@@ -1,8 +1,8 @@
 """Bootstrap intervals: lesions are drawn again and again, and with a lesion all its images.
 
 Images of one lesion resemble each other, so drawing single images would make every interval too narrow. The intervals
-are percentile intervals (Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13). They speak of the
-choice of test images, not of the chance in training.
+are percentile intervals (Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13). They reflect the
+choice of test images, not the randomness of training.
 """
 
 from collections.abc import Callable

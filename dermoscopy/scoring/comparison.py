@@ -45,10 +45,13 @@ def compare(first: Run, other: Run) -> Difference:
     observed = both(np.ones((1, len(first.test))))
     draws = bootstrap(both, first.test["lesion_id"], SEED)
     enough = enough_lesions(first.test)
-    rows = {name: [*observed[name][0], *limits(draws[name], enough[name])] for name in HEADLINES}
+    rows = {name: [*observed[name][0], *interval_of_difference(draws[name], enough[name])] for name in HEADLINES}
     for i, label in enumerate(class_names(first.test)):
         for name in OF_A_CLASS:
-            rows[f"{label} {name}"] = [*observed[name][0, :, i], *limits(draws[name][..., i], enough[name][i])]
+            rows[f"{label} {name}"] = [
+                *observed[name][0, :, i],
+                *interval_of_difference(draws[name][..., i], enough[name][i]),
+            ]
     table = pd.DataFrame.from_dict(rows, orient="index", columns=["first", "other", "low", "high"])
     table.insert(2, "difference", table["other"] - table["first"])
     right = [(item.test["label"] == item.test["predicted"]).to_numpy() for item in (first, other)]
@@ -63,7 +66,7 @@ def compare(first: Run, other: Run) -> Difference:
     )
 
 
-def limits(draws: NDArray[np.float64], enough: bool | NDArray[np.bool_]) -> tuple[float, float]:
+def interval_of_difference(draws: NDArray[np.float64], enough: bool | NDArray[np.bool_]) -> tuple[float, float]:
     """Return the 95 % interval of second minus first of draws, (n, 2); NaN where there is none."""
     return (interval(draws[:, 1] - draws[:, 0]) if enough else None) or (np.nan, np.nan)
 

@@ -47,7 +47,7 @@ def count_metrics(predictions: pd.DataFrame) -> Statistic:
 
     Balanced accuracy is the mean recall of the classes that occur, the metric of the ISIC 2018 challenge's Task 3
     (Codella et al. 2019, arXiv:1902.03368); macro F1 is the mean over the same classes, weighted F1 weighs them by
-    images. The precision of a class that is never predicted is 0, as scikit-learn's zero_division=0 has it.
+    images. The precision of a class that is never predicted is 0, as with scikit-learn's zero_division=0.
 
     Returns:
         A function that returns `accuracy`, `balanced_accuracy`, `macro_f1`, `weighted_f1`, (n,), and `precision`,

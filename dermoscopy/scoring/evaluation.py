@@ -22,7 +22,7 @@ from dermoscopy.scoring.subgroups import FEW, score_subgroups
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is known of a run.
+    """The results of a run.
 
     Attributes:
         metrics: by part, validation first; the last part is the one to judge a model by.

@@ -92,13 +92,16 @@ def write_metrics(metrics: dict[str, Metrics], path: Path = METRICS) -> None:
 def read_metrics(path: Path = METRICS) -> dict[str, Metrics]:
     """Return the metrics of each part; a DataError if the file is missing or is not such a file."""
     try:
-        return TypeAdapter(dict[str, Metrics]).validate_json(path.read_bytes())
+        metrics = TypeAdapter(dict[str, Metrics]).validate_json(path.read_bytes())
     except FileNotFoundError:
         raise DataError(f"{path} is missing: run dvc repro, which makes it") from None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         reason = ": ".join(filter(None, [".".join(map(str, first["loc"])), first["msg"]]))
         raise DataError(f"{path} cannot be read ({reason}): delete it and run dvc repro") from None
+    if not metrics:
+        raise DataError(f"{path} has no part: delete it and run dvc repro")
+    return metrics
 
 
 def point_metrics(predictions: pd.DataFrame) -> Metrics:
@@ -137,7 +140,7 @@ def score(predictions: pd.DataFrame, malignant: list[str], seed: int) -> Metrics
         screening=_screening(predictions, is_malignant, observed, draws) if both else None,
         notes=[],
     )
-    return metrics.model_copy(update={"notes": limits_of(metrics, predictions, screened, malignant)})
+    return metrics.model_copy(update={"notes": caveats(metrics, predictions, screened, malignant)})
 
 
 def enough_lesions(predictions: pd.DataFrame) -> dict[str, NDArray[np.bool_]]:
@@ -159,7 +162,7 @@ def enough_lesions(predictions: pd.DataFrame) -> dict[str, NDArray[np.bool_]]:
     }
 
 
-def limits_of(metrics: Metrics, predictions: pd.DataFrame, screened: list[str], malignant: list[str]) -> list[str]:
+def caveats(metrics: Metrics, predictions: pd.DataFrame, screened: list[str], malignant: list[str]) -> list[str]:
     """Return a sentence for each reason why values are None or weaker than they look."""
     lesions = {
         name: predictions["lesion_id"][predictions["label"] == name].nunique() for name in class_names(predictions)

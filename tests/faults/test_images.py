@@ -20,7 +20,7 @@ from PIL import Image, ImageOps
 
 from dermoscopy.data.images import MAX_PIXELS, read_image, require_plain_name
 from dermoscopy.data.tables import read_table
-from dermoscopy.model.classifier import find_images
+from dermoscopy.model.classifier import image_files
 from dermoscopy.runtime.errors import DataError
 from dermoscopy.runtime.workspace import PROJECT
 from tests.support import photographs
@@ -465,4 +465,4 @@ def test_a_name_that_no_table_can_hold_is_refused(name: bytes) -> None:
 
 def test_a_folder_with_the_name_of_an_image_is_a_folder(tmp_path: Path) -> None:
     (photograph,) = photographs.write_photographs(tmp_path / "case.jpg", 1)
-    assert find_images([tmp_path]) == [photograph]
+    assert image_files([tmp_path]) == [photograph]

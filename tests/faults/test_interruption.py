@@ -66,7 +66,7 @@ def recorded(lock: bytes, stage: str) -> dict[str, Any] | None:
 
 def repro_with_remedy(workspace: DvcRun, log: Path, lock_before: bytes) -> list[str]:
     """Return the stages that `dvc repro` executes; where DVC refuses a file that it was killed in writing, as the
-    README says, it is put back or removed, and `dvc repro` called again.
+    docs/reliability.md says, it is put back or removed, and `dvc repro` called again.
     """
     process = workspace.start_repro(log)
     if process.wait() != 0:

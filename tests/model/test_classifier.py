@@ -14,7 +14,7 @@ from dermoscopy.features.backbones import read_backbone_info
 from dermoscopy.features.engines.choice import load_engine
 from dermoscopy.features.extraction import prepare_views
 from dermoscopy.model import classifier
-from dermoscopy.model.classifier import Classifier, find_images
+from dermoscopy.model.classifier import Classifier, image_files
 from dermoscopy.model.head import build_head, load_head, predict_probabilities, save_head
 from dermoscopy.model.head_info import HeadInfo
 from dermoscopy.runtime.errors import DataError
@@ -38,28 +38,28 @@ def make_files(folder: Path, *names: str) -> list[Path]:
 def test_a_folder_stands_for_the_images_in_it_and_in_its_subfolders(tmp_path: Path) -> None:
     images = make_files(tmp_path, "a.jpg", "b.PNG", "inner/c.jpeg", "inner/deep/d.tif")
     make_files(tmp_path, "labels.csv", "notes.txt", "inner/a.json")
-    assert find_images([tmp_path]) == images
+    assert image_files([tmp_path]) == images
 
 
 def test_files_are_taken_as_they_are_in_the_order_given(tmp_path: Path) -> None:
     files = make_files(tmp_path, "z.jpg", "scan.dat", "a.jpg")
-    assert find_images(files) == files
+    assert image_files(files) == files
 
 
 def test_files_and_folders_may_be_mixed(tmp_path: Path) -> None:
     single, *others = make_files(tmp_path, "z.jpg", "folder/a.jpg", "folder/b.jpg")
-    assert find_images([single, tmp_path / "folder"]) == [single, *others]
+    assert image_files([single, tmp_path / "folder"]) == [single, *others]
 
 
 def test_an_image_named_twice_is_found_once(tmp_path: Path) -> None:
     first, second = make_files(tmp_path, "a.jpg", "b.jpg")
-    assert find_images([second, tmp_path, second]) == [second, first]
+    assert image_files([second, tmp_path, second]) == [second, first]
 
 
 def test_a_folder_without_images_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="empty: this folder holds no image"):
-        find_images([tmp_path / "empty"])
+        image_files([tmp_path / "empty"])
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ def project(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_probabilities_are_those_of_the_features_stage_and_the_head(
     project: Path, files: list[Path], features: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch, tta: bool
 ) -> None:
-    monkeypatch.setattr(classifier, "IMAGES_AT_A_TIME", 2)
+    monkeypatch.setattr(classifier, "FILES_AT_A_TIME", 2)
     of_views = predict_probabilities(load_head()[0], features.reshape(-1, features.shape[-1]))
     of_views = of_views.reshape(*features.shape[:2], -1)
     expected = of_views.mean(axis=1) if tta else of_views[:, 0]

@@ -15,7 +15,7 @@ from dermoscopy.scoring.metrics import Metrics, point_metrics
 from tests.support.labelled_features import DIM, IMAGES, make_manifest, write_project
 from tests.support.prediction_tables import eight_images
 from tools import crossvalidate
-from tools.crossvalidate import summarize
+from tools.crossvalidate import fold_table
 
 
 def run_command(folder: Path, *options: str, status: int = 0) -> str:
@@ -34,7 +34,7 @@ def run_command(folder: Path, *options: str, status: int = 0) -> str:
 
 def test_the_summary_has_mean_and_standard_deviation_over_folds_and_the_pooled_value_with_its_interval() -> None:
     pooled = point_metrics(eight_images()).model_copy(update={"accuracy": 0.61, "accuracy_ci": (0.4, 0.8), "ece": 0.09})
-    table = summarize(pd.DataFrame({"accuracy": [0.5, 0.7], "ece": [0.1, 0.1]}), pooled)
+    table = fold_table(pd.DataFrame({"accuracy": [0.5, 0.7], "ece": [0.1, 0.1]}), pooled)
     assert list(table.columns) == ["mean", "standard deviation", "pooled", "low", "high"]
     assert list(table.loc["accuracy"]) == pytest.approx([0.6, 0.02**0.5, 0.61, 0.4, 0.8])
     assert list(table.loc["ece"]) == pytest.approx([0.1, 0, 0.09, np.nan, np.nan], nan_ok=True)

@@ -102,7 +102,7 @@ def _check(bundle: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], archive
     """Raise a SourceError unless the members are the dataset: each image labelled, each label with its image."""
     try:
         with bundle.open(members[METADATA]) as source:
-            content = source.read(LARGEST_TABLE_BYTES)  # a read without a size unpacks what is there, not what is said
+            content = source.read(LARGEST_TABLE_BYTES)  # without a size it would unpack everything
         if len(content.partition(b"\n")[0]) > LARGEST_HEADER_BYTES:
             raise ValueError("its first line does not end")
         table = pd.read_csv(io.BytesIO(content), usecols=["image_id", "dx"], dtype=str)

@@ -18,7 +18,7 @@ from dermoscopy.runtime.errors import SourceError
 from dermoscopy.runtime.params import Data
 
 DATASET = "kmader/skin-cancer-mnist-ham10000"
-PAGE = f"https://www.kaggle.com/datasets/{DATASET}"
+DATASET_PAGE = f"https://www.kaggle.com/datasets/{DATASET}"
 ARCHIVE = "skin-cancer-mnist-ham10000.zip"
 MARKER = f"{ARCHIVE}.kaggle-partial"  # the client keeps it beside an archive it has not finished
 
@@ -36,10 +36,10 @@ OTHER_SOURCES = "or use data.source=directory with data.directory, or data.sourc
 KEEPS = "what has been downloaded is kept"
 TRANSIENT = (429, 500, 502, 503, 504)
 ANSWERS = {
-    403: f"this account may not have the dataset; sign in at {PAGE}, accept what is asked there, then run again",
-    404: f"the dataset is not there; see {PAGE}, {OTHER_SOURCES}",
+    403: f"this account has no access; sign in at {DATASET_PAGE}, accept what is asked there, then run again",
+    404: f"Kaggle no longer has this dataset; see {DATASET_PAGE}, {OTHER_SOURCES}",
     429: f"too many requests; wait some minutes, then run again, {KEEPS}",
-    500: f"it is out of order; run again later, {KEEPS}",
+    500: f"it has a server error; run again later, {KEEPS}",
 }
 
 
@@ -137,7 +137,7 @@ def _discard(archive: Path) -> SourceError:
 
 
 def _nonsense(error: Exception) -> SourceError:
-    problem = f"Kaggle, or a proxy before it, does not answer as it should ({type(error).__name__})"
+    problem = f"Kaggle, or a proxy before it, sent an unexpected answer ({type(error).__name__})"
     return SourceError(f"{problem}: run again later, {KEEPS}")
 
 
@@ -155,7 +155,8 @@ def _sign_in() -> Any:
 def _watch_answers(silence: float) -> None:
     """Let each request end when its connection falls silent or its answer is an error.
 
-    The client's first request would wait for ever, and an error page in the place of the rest would cost what is there.
+    The client's first request would wait for ever, and an error page in the place of the rest could overwrite the part
+    that is already here.
     """
     from requests import Response, adapters, sessions
 
@@ -200,7 +201,9 @@ def _explain(status: int) -> str:
     """Say what an HTTP status means here and what to do."""
     if status == 401:
         return _how_to_sign_in("Kaggle does not accept the credentials (status 401)")
-    return f"Kaggle answered with status {status}: {ANSWERS.get(min(status, 500), f'see {PAGE}, {OTHER_SOURCES}')}"
+    return (
+        f"Kaggle answered with status {status}: {ANSWERS.get(min(status, 500), f'see {DATASET_PAGE}, {OTHER_SOURCES}')}"
+    )
 
 
 def _how_to_sign_in(problem: str) -> str:
