@@ -167,7 +167,7 @@ def test_params_that_change_in_mid_run_are_never_recorded_as_what_made_the_outpu
     params.write_text(text.replace("dropout: 0.5", "dropout: 0.4"))
     assert process.wait() == 255
     lines = [line for line in log.read_text().splitlines() if line.startswith("error:")]
-    assert lines == ["error: params.yaml: train was changed while the stage ran: run dvc repro again"]
+    assert lines == ["error: params.yaml: train.dropout was changed while the stage ran: run dvc repro again"]
     assert executed(finished.dvc("repro")) == ["train", "evaluate", "report"]
     assert outputs(folder)["data/predictions.csv"] != finished.expected["data/predictions.csv"]
     params.write_text(text)

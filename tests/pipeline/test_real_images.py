@@ -33,7 +33,7 @@ def real(shared: Path, tmp_path_factory: pytest.TempPathFactory, cache: Path) ->
 def test_a_real_backbone_learns_what_guessing_cannot(real: Workspace) -> None:
     test = real.metrics()["test"]
     assert test["support"] == 113
-    # always saying nv gets 1/7
+    # always answering nv gets 1/7
     assert test["balanced_accuracy"] > 0.3
     assert test["balanced_accuracy_ci"][0] < test["balanced_accuracy"] < test["balanced_accuracy_ci"][1]
     assert test["macro_auc"] > 0.7

@@ -157,5 +157,5 @@ def test_a_real_stage_whose_params_change_ends_with_exit_code_1_and_one_line(pro
     finally:
         stage.kill()
     assert stage.returncode == 1
-    assert err.splitlines()[-1] == "error: params.yaml: data was changed while the stage ran: run dvc repro again"
+    assert err.splitlines()[-1] == "error: params.yaml: data.seed was changed while the stage ran: run dvc repro again"
     assert "Traceback" not in err
