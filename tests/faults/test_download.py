@@ -52,7 +52,9 @@ def waits(err: str) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("status", "advice"), [(403, "accept what is asked"), (404, "Kaggle no longer has this dataset")])
+@pytest.mark.parametrize(
+    ("status", "advice"), [(403, "accept what is asked"), (404, "Kaggle no longer has this dataset")]
+)
 @pytest.mark.parametrize("host", ["API", "storage"])
 def test_a_permanent_answer_ends_at_once_with_what_to_do(machine: Machine, host: str, status: int, advice: str) -> None:
     setattr(machine.server, "status" if host == "API" else "storage_status", status)
