@@ -269,7 +269,7 @@ class Feed:
             self._epochs = self._without_end()
         try:
             return next(self._epochs)
-        except Exception as error:
+        except Exception as error:  # any: TensorFlow raises one of its own instead, with the words of this one
             self.error = error
             raise
 

@@ -20,15 +20,15 @@ _one_at_a_time = threading.Lock()  # standard error belongs to the whole process
 
 
 def start_keras(seed: int, backend: Literal["tensorflow", "openvino"] = "tensorflow") -> None:
-    """Import Keras on a backend, with every generator seeded and, on TensorFlow, deterministic operations only.
+    """Import Keras on a backend; on TensorFlow with every generator seeded and deterministic operations only.
 
     `import keras` is ordinary from then on. keras.json and Keras' environment variables have no effect.
     The import of TensorFlow takes seconds, and a GPU's memory: call it only where the work needs TensorFlow.
 
     Args:
         seed: of Keras', NumPy's and Python's global generators.
-        backend: what computes. OpenVINO can only infer, and takes a second to import; where Keras runs on TensorFlow
-            already, that serves.
+        backend: what computes. OpenVINO can only infer, and takes a second to import. If Keras already runs on
+            TensorFlow, it stays there.
 
     Raises:
         PipelineError: Keras runs on OpenVINO already and TensorFlow is needed, or it refuses keras.json.
