@@ -2,7 +2,8 @@
 
 Images of one lesion resemble each other, so drawing single images would make every interval too narrow. The intervals
 are percentile intervals (Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13). They reflect the
-choice of test images, not the randomness of training.
+choice of test images, not the randomness of training. Shares of images, and balanced accuracy, have intervals by
+formula instead: see intervals.py.
 """
 
 from collections.abc import Callable
@@ -46,29 +47,12 @@ def bootstrap(statistic: Statistic, lesions: "pd.Series[str]", seed: int, draws:
 
 
 def interval(draws: Floats) -> tuple[float, float] | None:
-    """Return the 95 % percentile interval, low and high, of the draws that are not NaN; None if there are none."""
+    """Return the 95 % percentile interval, low and high, of the draws that are not NaN.
+
+    None if there are none, or if it has no width: draws that agree do not show how other images would vary.
+    """
     defined = draws[~np.isnan(draws)]
     if not len(defined):
         return None
     low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
-
-
-def p_value(draws: Floats) -> float:
-    """Return the two-sided p-value of a difference, from its draws that are not NaN: how far 0 is out in their tails.
-
-    It is the significance level at which the percentile interval begins to include 0. One is added to both counts, so
-    that it is never 0 (Davison and Hinkley 1997, Bootstrap Methods and their Application, section 4.2).
-    """
-    defined = draws[~np.isnan(draws)]
-    tail = min((defined <= 0).sum(), (defined >= 0).sum())
-    return float(min(1.0, 2 * (tail + 1) / (len(defined) + 1)))
-
-
-def holm(p_values: list[float]) -> list[float]:
-    """Return p-values corrected for their number: the chance of any false alarm stays at the level (Holm 1979)."""
-    values = np.asarray(p_values, np.float64)
-    order = np.argsort(values, kind="stable")
-    corrected = np.empty_like(values)
-    corrected[order] = np.minimum(1, np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1)))
-    return [float(value) for value in corrected]
+    return (float(low), float(high)) if low < high else None

@@ -12,12 +12,16 @@ from dermoscopy.data.tables import write_json
 from dermoscopy.runtime.errors import DataError
 from dermoscopy.runtime.paths import METRICS
 from dermoscopy.scoring.bootstrap import Floats, bootstrap, interval
-from dermoscopy.scoring.calibration import expected_calibration_error
+from dermoscopy.scoring.calibration import ece_floor, expected_calibration_error
 from dermoscopy.scoring.definitions import classification_metrics, screening_metrics
-from dermoscopy.scoring.predictions import class_names
+from dermoscopy.scoring.intervals import lesions_of_classes, mean_interval, share_interval
+from dermoscopy.scoring.predictions import class_names, probabilities_of
 
 HEADLINES = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auc")
 OF_A_CLASS = ("recall", "specificity", "f1", "auc")
+# Those with an interval by the bootstrap, not by formula, and their names in notes.
+RESAMPLED = {"accuracy": "accuracy", "macro_f1": "macro F1", "macro_auc": "macro AUC"}
+RESAMPLED_OF_A_CLASS = {"f1": "F1", "auc": "AUC"}
 
 Interval = tuple[float, float] | None  # 95 %, low and high
 
@@ -27,7 +31,10 @@ class _Result(BaseModel):
 
 
 class ClassMetrics(_Result):
-    """Of one class against the rest; what cannot be computed is None. `support` is its number of images."""
+    """Of one class against the rest; what cannot be computed is None.
+
+    `support` is its number of images, `mean_probability` what it gets on average: its predicted share of the images.
+    """
 
     precision: float
     recall: float | None
@@ -35,6 +42,8 @@ class ClassMetrics(_Result):
     f1: float | None
     auc: float | None
     support: int
+    mean_probability: float | None = None
+    mean_probability_calibrated: float | None = None
     recall_ci: Interval = None
     specificity_ci: Interval = None
     f1_ci: Interval = None
@@ -61,7 +70,9 @@ class Screening(_Result):
 class Metrics(_Result):
     """Of one part. What cannot be computed is None; `notes` says why, and what else limits a number.
 
-    `ece` is the expected calibration error of the predicted class. `..._calibrated` is after temperature scaling.
+    `ece` is the expected calibration error of the likeliest class, `ece_floor` what it is on average of so many
+    images where calibration is perfect. `..._calibrated` is with the `temperature` and the `biases` that were fitted
+    on validation.
     """
 
     accuracy: float
@@ -71,6 +82,7 @@ class Metrics(_Result):
     macro_auc: float | None
     log_loss: float
     ece: float
+    ece_floor: float | None = None
     support: int
     per_class: dict[str, ClassMetrics]
     accuracy_ci: Interval = None
@@ -82,6 +94,7 @@ class Metrics(_Result):
     log_loss_calibrated: float | None = None
     ece_calibrated: float | None = None
     temperature: float | None = None
+    biases: dict[str, float] | None = None
 
 
 def write_metrics(metrics: dict[str, Metrics], path: Path = METRICS) -> None:
@@ -116,7 +129,7 @@ def score(predictions: pd.DataFrame, malignant: list[str], seed: int) -> Metrics
     Args:
         predictions: the table.
         malignant: the classes that screening must find.
-        seed: of the bootstrap.
+        seed: of the bootstrap and of `ece_floor`.
     """
     screened = [name for name in class_names(predictions) if name in malignant]
     suspicion = predictions[[f"p_{name}" for name in screened]].to_numpy(np.float64).sum(axis=1)
@@ -132,11 +145,13 @@ def score(predictions: pd.DataFrame, malignant: list[str], seed: int) -> Metrics
     draws = bootstrap(statistic, predictions["lesion_id"], seed)
     points = _points(predictions, observed)
     enough = enough_lesions(predictions)
-    for name in HEADLINES:
+    for name in RESAMPLED:
         points[f"{name}_ci"] = interval(draws[name]) if enough[name] and points[name] is not None else None
+    points["balanced_accuracy_ci"] = mean_interval(observed["recall"][0], lesions_of_classes(predictions)[0])
+    points["ece_floor"] = ece_floor(predictions, seed)
     metrics = Metrics(
         **points,
-        per_class=_per_class(predictions, observed, draws),
+        per_class=_with_intervals(_per_class(predictions, observed), predictions, draws),
         screening=_screening(predictions, is_malignant, observed, draws) if both else None,
         notes=[],
     )
@@ -144,15 +159,13 @@ def score(predictions: pd.DataFrame, malignant: list[str], seed: int) -> Metrics
 
 
 def enough_lesions(predictions: pd.DataFrame) -> dict[str, NDArray[np.bool_]]:
-    """Return whether each metric has an interval: () for a metric of all images, (classes,) for one of a class.
+    """Return whether each metric can be resampled: () for a metric of all images, (classes,) for one of a class.
 
     Resampling a single lesion shows no spread, so a metric needs two lesions of each kind that it is about: recall and
     F1 two of the class, specificity two of other classes, AUC both, the metrics of all images two.
     """
-    lesion, label, classes = predictions["lesion_id"], predictions["label"], class_names(predictions)
-    of_class = np.array([len(set(lesion[label == name])) > 1 for name in classes])
-    of_others = np.array([len(set(lesion[label != name])) > 1 for name in classes])
-    of_all = np.asarray(len(set(lesion)) > 1)
+    of_class, of_others = (lesions > 1 for lesions in lesions_of_classes(predictions))
+    of_all = np.asarray(len(predictions["lesion_id"].unique()) > 1)
     return {
         **dict.fromkeys(HEADLINES, of_all),
         "recall": of_class,
@@ -164,10 +177,8 @@ def enough_lesions(predictions: pd.DataFrame) -> dict[str, NDArray[np.bool_]]:
 
 def caveats(metrics: Metrics, predictions: pd.DataFrame, screened: list[str], malignant: list[str]) -> list[str]:
     """Return a sentence for each reason why values are None or weaker than they look."""
-    lesions = {
-        name: predictions["lesion_id"][predictions["label"] == name].nunique() for name in class_names(predictions)
-    }
     per_class = metrics.per_class
+    lesions, of_others = (dict(zip(per_class, count, strict=True)) for count in lesions_of_classes(predictions))
     notes = []
     if absent := [name for name, count in lesions.items() if not count]:
         notes.append(
@@ -175,23 +186,25 @@ def caveats(metrics: Metrics, predictions: pd.DataFrame, screened: list[str], ma
             "F1 are means over the other classes"
         )
     if single := [name for name, count in lesions.items() if count == 1]:
-        notes.append(f"no interval for {', '.join(single)}: one lesion only; intervals of the means lack its spread")
+        notes.append(
+            f"no interval for F1 and AUC of {', '.join(single)}: one lesion only; intervals of macro F1 and macro AUC "
+            "lack its spread"
+        )
     if whole := [name for name, values in per_class.items() if values.specificity is None]:
         notes.append(f"no specificity or AUC for {', '.join(whole)}: all images are of it")
-    if alone := [
-        name for name, values in per_class.items() if values.specificity is not None and values.specificity_ci is None
-    ]:
-        notes.append(f"no interval for specificity and AUC of {', '.join(alone)}: one lesion of other classes only")
-    if perfect := [
-        name for name, values in per_class.items() if values.recall in (0, 1) and values.recall_ci is not None
-    ]:
-        notes.append(f"recall of {', '.join(perfect)} is 0 or 1, where a bootstrap interval has no width: rely on n")
+    if alone := [name for name, count in lesions.items() if count and of_others[name] == 1]:
+        notes.append(f"no interval for AUC of {', '.join(alone)}: one lesion of other classes only")
+    if constant := _without_width(metrics, predictions, screened):
+        notes.append(
+            f"no interval for {', '.join(constant)}: the same in all bootstrap samples of these lesions, which does "
+            "not show how it varies"
+        )
     if unknown := [name for name in malignant if name not in per_class]:
         notes.append(f"evaluate.malignant names {', '.join(unknown)}, which the model does not know")
     if metrics.screening is None:
         missing = "no class is named malignant" if not screened else "all images or none are malignant"
         notes.append(f"no screening metrics: {missing}")
-    elif metrics.screening.auc_ci is None:
+    elif not _two_lesions_of_both(predictions, predictions["label"].isin(screened).to_numpy()):
         notes.append("no interval for the screening metrics: one malignant or one benign lesion only")
     return notes
 
@@ -207,29 +220,63 @@ def _points(predictions: pd.DataFrame, observed: dict[str, Floats]) -> dict[str,
     return points | {"ece": expected_calibration_error(predictions), "support": len(predictions)}
 
 
-def _per_class(
-    predictions: pd.DataFrame, observed: dict[str, Floats], draws: dict[str, Floats] | None = None
-) -> dict[str, ClassMetrics]:
-    enough = enough_lesions(predictions) if draws else {}
+def _per_class(predictions: pd.DataFrame, observed: dict[str, Floats]) -> dict[str, ClassMetrics]:
     per_class = {}
     for i, label in enumerate(class_names(predictions)):
         values: dict[str, Any] = {name: _or_none(observed[name][0, i]) for name in ("precision", *OF_A_CLASS)}
         values["support"] = int((predictions["label"] == label).sum())
-        if draws:
-            values |= {f"{name}_ci": interval(draws[name][:, i]) if enough[name][i] else None for name in OF_A_CLASS}
+        values["mean_probability"] = float(probabilities_of(predictions)[:, i].mean())
         per_class[label] = ClassMetrics(**values)
     return per_class
+
+
+def _with_intervals(
+    per_class: dict[str, ClassMetrics], predictions: pd.DataFrame, draws: dict[str, Floats]
+) -> dict[str, ClassMetrics]:
+    enough, (of_class, of_others) = enough_lesions(predictions), lesions_of_classes(predictions)
+    found = {}
+    for i, (label, values) in enumerate(per_class.items()):
+        limits: dict[str, Interval] = {
+            f"{name}_ci": interval(draws[name][:, i]) if enough[name][i] else None for name in RESAMPLED_OF_A_CLASS
+        }
+        recall, specificity = values.recall, values.specificity
+        limits["recall_ci"] = None if recall is None else share_interval(recall, of_class[i])
+        limits["specificity_ci"] = None if specificity is None else share_interval(specificity, of_others[i])
+        found[label] = values.model_copy(update=limits)
+    return found
+
+
+def _without_width(metrics: Metrics, predictions: pd.DataFrame, screened: list[str]) -> list[str]:
+    """Return in words what has enough lesions for an interval but none, because all bootstrap samples agree."""
+
+    def missing(values: _Result, name: str) -> bool:
+        return getattr(values, name) is not None and getattr(values, f"{name}_ci") is None
+
+    enough = enough_lesions(predictions)
+    found = [words for name, words in RESAMPLED.items() if enough[name] and missing(metrics, name)]
+    for i, (label, values) in enumerate(metrics.per_class.items()):
+        names = [name for name in RESAMPLED_OF_A_CLASS if enough[name][i] and missing(values, name)]
+        found += [f"{RESAMPLED_OF_A_CLASS[name]} of {label}" for name in names]
+    if metrics.screening and _two_lesions_of_both(predictions, predictions["label"].isin(screened).to_numpy()):
+        names = [name.removesuffix("_ci") for name in Screening.model_fields if name.endswith("_ci")]
+        of_screening = [name for name in names if missing(metrics.screening, name)]
+        found += [f"{name.replace('_', ' ').replace('auc', 'AUC')} of screening" for name in of_screening]
+    return found
 
 
 def _screening(
     predictions: pd.DataFrame, is_malignant: NDArray[np.bool_], observed: dict[str, Floats], draws: dict[str, Floats]
 ) -> Screening:
-    two_of_both = predictions["lesion_id"].groupby(is_malignant).nunique().min() > 1
+    two_of_both = _two_lesions_of_both(predictions, is_malignant)
     values: dict[str, Any] = {}
     for key in (key for key in observed if key.startswith("screening ")):
         name = key.removeprefix("screening ")
         values |= {name: float(observed[key][0]), f"{name}_ci": interval(draws[key]) if two_of_both else None}
     return Screening(malignant=int(is_malignant.sum()), benign=int((~is_malignant).sum()), **values)
+
+
+def _two_lesions_of_both(predictions: pd.DataFrame, is_malignant: NDArray[np.bool_]) -> bool:
+    return bool(predictions["lesion_id"].groupby(is_malignant).nunique().min() > 1)
 
 
 def _or_none(value: np.float64) -> float | None:

@@ -11,9 +11,10 @@ from sklearn.metrics import roc_auc_score
 
 from dermoscopy.runtime.errors import DataError
 from dermoscopy.scoring.bootstrap import bootstrap, interval
-from dermoscopy.scoring.calibration import expected_calibration_error
+from dermoscopy.scoring.calibration import Calibration, ece_floor, expected_calibration_error
 from dermoscopy.scoring.definitions import classification_metrics
-from dermoscopy.scoring.evaluation import add_calibrated
+from dermoscopy.scoring.evaluation import Calibrated, add_calibrated
+from dermoscopy.scoring.intervals import lesions_of_classes, mean_interval, share_interval
 from dermoscopy.scoring.metrics import (
     HEADLINES,
     OF_A_CLASS,
@@ -77,7 +78,7 @@ def test_each_metric_stands_under_its_name(many: pd.DataFrame) -> None:
 
 
 class TestEnoughLesions:
-    """A metric has an interval where resampling lesions can show how it varies."""
+    """A metric can be resampled where lesions can show how it varies."""
 
     def enough(self, **lesions: int) -> dict[str, dict[str, bool] | bool]:
         """Return what is enough for images of so many lesions of each class, two images of each lesion."""
@@ -124,11 +125,28 @@ class TestScore:
             assert 0 <= limits[0] <= value <= limits[1] <= 1, name
         assert metrics.notes == []
 
-    def test_intervals_are_those_of_the_bootstrap_over_lesions(self, many: pd.DataFrame) -> None:
+    def test_intervals_of_what_is_no_share_are_those_of_the_bootstrap_over_lesions(self, many: pd.DataFrame) -> None:
         metrics = score(many, MALIGNANT, seed=1)
         draws = bootstrap(classification_metrics(many), many["lesion_id"], 1)
         assert metrics.macro_f1_ci == interval(draws["macro_f1"])
         assert metrics.per_class["bkl"].auc_ci == interval(draws["auc"][:, 2])
+
+    def test_recall_specificity_and_balanced_accuracy_have_intervals_by_formula(self, many: pd.DataFrame) -> None:
+        metrics = score(many, MALIGNANT, seed=1)
+        of_class, of_others = lesions_of_classes(many)
+        recalls = []
+        for label, ours, others in zip(metrics.per_class, of_class, of_others, strict=True):
+            values = metrics.per_class[label]
+            assert values.recall is not None
+            assert values.specificity is not None
+            assert values.recall_ci == share_interval(values.recall, ours)
+            assert values.specificity_ci == share_interval(values.specificity, others)
+            recalls.append(values.recall)
+        assert metrics.balanced_accuracy_ci == mean_interval(np.array(recalls), of_class)
+
+    def test_the_floor_of_the_calibration_error_stands_beside_it(self, many: pd.DataFrame) -> None:
+        assert score(many, MALIGNANT, seed=1).ece_floor == ece_floor(many, 1)
+        assert "ece_floor" not in point_metrics(many).model_dump(exclude_unset=True)
 
     def test_points_are_those_without_intervals(self, many: pd.DataFrame) -> None:
         points, scored = point_metrics(many).model_dump(exclude_unset=True), score(many, MALIGNANT, seed=1).model_dump()
@@ -154,12 +172,11 @@ class TestScore:
     def test_copies_of_an_image_within_a_lesion_narrow_no_interval(self, many: pd.DataFrame) -> None:
         alone = many.assign(lesion_id=many["image_id"])
         in_fives = pd.concat([alone] * 5)
-        widths = []
-        for table in (alone, in_fives):
-            low, high = score(table, MALIGNANT, seed=1).accuracy_ci or (np.nan, np.nan)
-            widths.append(high - low)
         # five copies of an image are worth no more than one
-        assert widths[1] == pytest.approx(widths[0], rel=1e-9)
+        for first, other in zip(
+            *(intervals_of(score(table, MALIGNANT, 1)) for table in (alone, in_fives)), strict=True
+        ):
+            assert other[2] == pytest.approx(first[2], rel=1e-9), first[0]
 
     def test_the_suspicion_is_the_probability_of_the_malignant_classes_together(self, many: pd.DataFrame) -> None:
         screening = screening_of(score(many, ["mel", "bcc"], seed=1))
@@ -178,15 +195,18 @@ class TestScore:
         assert [note for note in metrics.notes if note.startswith("no recall, F1, AUC or macro AUC for bkl: ")]
         assert_is_json(metrics)
 
-    def test_a_class_of_one_lesion_has_no_interval_with_a_reason(self, by_hand: pd.DataFrame) -> None:
+    def test_a_class_of_one_lesion_has_a_wide_interval_of_its_recall_and_no_other_with_a_reason(
+        self, by_hand: pd.DataFrame
+    ) -> None:
         twice = pd.concat([by_hand, by_hand[by_hand["label"] == "bkl"]])  # two images, one lesion
         for table in (by_hand, twice):
             metrics = score(table, ["mel"], seed=1)
             rare = metrics.per_class["bkl"]
-            assert (rare.recall, rare.recall_ci, rare.f1_ci, rare.auc_ci) == (1, None, None, None)
+            assert (rare.recall, rare.f1_ci, rare.auc_ci) == (1, None, None)
+            assert rare.recall_ci == pytest.approx((0.2065, 1), abs=1e-4)
             assert rare.specificity_ci is not None
-            assert metrics.per_class["mel"].recall_ci is not None
-            assert [note for note in metrics.notes if note.startswith("no interval for bkl: one lesion only")]
+            assert metrics.per_class["mel"].f1_ci is not None
+            assert [note for note in metrics.notes if note.startswith("no interval for F1 and AUC of bkl: one lesion")]
 
     def test_a_table_of_a_single_class_is_scored(self, by_hand: pd.DataFrame) -> None:
         metrics = score(by_hand[by_hand["label"] == "mel"], ["mel"], seed=1)
@@ -198,10 +218,11 @@ class TestScore:
         assert "no screening metrics: all images or none are malignant" in metrics.notes
         assert_is_json(metrics)
 
-    def test_a_single_image_is_scored_without_intervals(self, by_hand: pd.DataFrame) -> None:
+    def test_a_single_image_is_scored_without_intervals_but_by_formula(self, by_hand: pd.DataFrame) -> None:
         metrics = score(by_hand[:1], ["mel"], seed=1)
         assert metrics.accuracy == 1
-        assert metrics.accuracy_ci is metrics.balanced_accuracy_ci is None
+        assert metrics.accuracy_ci is metrics.macro_f1_ci is None
+        assert metrics.balanced_accuracy_ci == pytest.approx((0.025, 1))
         assert_is_json(metrics)
 
     def test_one_lesion_of_other_classes_gives_no_interval_with_a_reason(self) -> None:
@@ -210,16 +231,30 @@ class TestScore:
         )
         metrics = score(table, ["mel"], seed=1)
         assert metrics.per_class["nv"].specificity == 1
-        assert metrics.per_class["nv"].specificity_ci is metrics.per_class["nv"].auc_ci is None
+        assert metrics.per_class["nv"].specificity_ci is not None
+        assert metrics.per_class["nv"].auc_ci is None
         assert screening_of(metrics).auc_ci is None
-        assert "no interval for specificity and AUC of nv: one lesion of other classes only" in metrics.notes
+        assert "no interval for AUC of nv: one lesion of other classes only" in metrics.notes
         assert "no interval for the screening metrics: one malignant or one benign lesion only" in metrics.notes
 
-    def test_a_recall_of_1_is_said_to_have_an_interval_without_width(self, many: pd.DataFrame) -> None:
-        perfect = many.assign(predicted=many["predicted"].mask(many["label"] == "bcc", "bcc"))
-        metrics = score(perfect, MALIGNANT, seed=1)
-        assert metrics.per_class["bcc"].recall_ci == (1, 1)
-        assert metrics.notes == ["recall of bcc is 0 or 1, where a bootstrap interval has no width: rely on n"]
+    @pytest.mark.parametrize("predicted", ["bcc", "nv"])
+    def test_a_recall_of_0_or_1_has_an_interval_with_a_width(self, many: pd.DataFrame, predicted: str) -> None:
+        changed = many.assign(predicted=many["predicted"].mask(many["label"] == "bcc", predicted))
+        values = score(changed, MALIGNANT, seed=1).per_class["bcc"]
+        low, high = values.recall_ci or (0, 0)
+        assert (values.recall, high - low > 0.1) == (float(predicted == "bcc"), True)
+
+    def test_no_interval_without_width_is_published(self) -> None:
+        labels = ["bcc", "mel", "nv"] * 4
+        table = make_predictions(labels, np.eye(3)[[0, 1, 2] * 4], ["bcc", "mel", "nv"])
+        metrics = score(table, ["bcc", "mel"], seed=1)
+        for name, value, limits in intervals_of(metrics):
+            assert value == 1
+            assert (limits is None) == (name not in ("recall_ci", "specificity_ci", "balanced_accuracy_ci")), name
+        (note,) = metrics.notes
+        assert note.startswith("no interval for accuracy, macro F1, macro AUC, F1 of bcc, AUC of bcc, F1 of mel,")
+        assert "AUC of screening, sensitivity at 90 specificity of screening," in note
+        assert note.endswith(": the same in all bootstrap samples of these lesions, which does not show how it varies")
 
     def test_a_malignant_class_that_the_model_does_not_know_is_named(self, many: pd.DataFrame) -> None:
         metrics = score(many, ["mel", "scc"], seed=1)
@@ -243,7 +278,7 @@ class TestFile:
         test = score(many[100:], MALIGNANT, seed=1)
         written = {
             "validation": score(many[:100], [], seed=1),
-            "test": add_calibrated(test, many[100:], temperature=1.25),
+            "test": add_calibrated(test, Calibrated(many[100:], Calibration(1.25, dict.fromkeys(test.per_class, 0.0)))),
             "external": point_metrics(many),
         }
         write_metrics(written, path)
@@ -255,6 +290,15 @@ class TestFile:
         assert unset == {part: values.model_dump(exclude_unset=True) for part, values in written.items()}
         assert "temperature" not in json.loads(path.read_text())["validation"]
         assert json.loads(path.read_text())["validation"]["screening"] is None
+
+    def test_a_file_from_before_the_floor_of_the_calibration_error_can_be_read(
+        self, path: Path, many: pd.DataFrame
+    ) -> None:
+        write_metrics({"test": score(many, MALIGNANT, seed=1)}, path)
+        content = json.loads(path.read_text())
+        del content["test"]["ece_floor"]
+        path.write_text(json.dumps(content))
+        assert read_metrics(path)["test"].ece_floor is None
 
     def test_the_same_metrics_are_the_same_bytes(self, path: Path, many: pd.DataFrame) -> None:
         write_metrics({"test": score(many, MALIGNANT, seed=1)}, path)

@@ -23,6 +23,9 @@ def test_two_runs_are_shown_side_by_side_with_a_verdict(capsys: pytest.CaptureFi
     (row,) = [line.split() for line in lines if line.startswith("balanced_accuracy")]
     assert row[1:4] == [f"{value:.3f}" for value in (ours, theirs, theirs - ours)]
     assert "McNemar's exact test on accuracy: 50 images only good has right, 0 only bad: p = 1.78e-15" in lines
+    assert "Sign-flip test on balanced accuracy, over lesions: p = 0.0001" in lines
+    assert "One training of each run is compared." in "\n".join(lines)
+    assert [line for line in lines if "--seeds n" in line]
     assert lines[-1].startswith(f"bad is worse than good: balanced accuracy {theirs - ours:+.3f}, 95 % interval -0.")
 
 
@@ -31,12 +34,23 @@ def test_several_runs_are_shown_with_corrected_p_values(capsys: pytest.CaptureFi
     print_many(first, others, [compare(first, other) for other in others])
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if "Holm-corrected for 2 comparisons" in line]
+    assert [line for line in lines if "--seeds n" in line]
     rows = {line.split()[0]: line.split()[1:] for line in lines if re.match(r"run-\d+( +-?[\d.]+){4,} *$", line)}
     assert [len(row) for row in rows.values()] == [4, 9, 9]
     # of 50 images and of one, the smaller p-value counts twice
     assert (rows["run-1"][-1], rows["run-50"][-1]) == ("1.000", "0.000")
     assert lines[-2].startswith("run-1 is not distinguishable from run-0 with this much data: ")
     assert lines[-1].startswith("run-50 is worse than run-0: ")
+
+
+def test_identical_runs_are_called_so(capsys: pytest.CaptureFixture[str]) -> None:
+    table = drawn_images(100)
+    first, again, other = make_run("a", table), make_run("b", table), make_run("c", worsened(table, 5))
+    print_pair(first, again, compare(first, again))
+    sentence = "a and b are identical: the same predictions for all 100 test images."
+    assert capsys.readouterr().out.splitlines()[-1] == sentence
+    print_many(first, [again, other], [compare(first, again), compare(first, other)])
+    assert capsys.readouterr().out.splitlines()[-2] == sentence
 
 
 # A project of one stage that writes what the pipeline's stages write, by params of the same names.
