@@ -2,8 +2,9 @@
 
 from dermoscopy.data.tables import read_table, write_table
 from dermoscopy.features.store import FeatureReader
+from dermoscopy.model.class_weights import class_weights
 from dermoscopy.model.head_info import HeadInfo
-from dermoscopy.model.labelled_images import label_images, prediction_table
+from dermoscopy.model.labelled_images import class_shares, label_images, prediction_table
 from dermoscopy.runtime.commands import run_stage
 from dermoscopy.runtime.files import replacing
 from dermoscopy.runtime.keras_start import start_keras
@@ -32,7 +33,13 @@ def main(train: Train) -> None:
 
     held_out = images[images["part"] != "train"]
     probabilities = predict_views(head, features, held_out["row"].to_numpy())
-    info = HeadInfo(classes=classes, backbone=features.info.backbone, augmentation=features.info.augmentation)
+    info = HeadInfo(
+        classes=classes,
+        prior=class_shares(part["train"]["label"], classes),
+        class_weights=class_weights(part["train"]["target"], len(classes), train.class_weights).tolist(),
+        backbone=features.info.backbone,
+        augmentation=features.info.augmentation,
+    )
     with replacing(HEAD) as path:
         save_head(head, path)
     with replacing(HEAD_INFO) as path:

@@ -5,25 +5,21 @@ folder of the project, after dvc repro features.
 """
 
 import argparse
-import os
-import signal
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from functools import partial
-from multiprocessing import get_context
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from dermoscopy.data.split import assign_folds
+from dermoscopy.data.split import assign_folds, assign_parts
 from dermoscopy.data.tables import read_table, write_json
-from dermoscopy.model.crossvalidation import predict_fold, require_current_features
+from dermoscopy.model.repetition import Training, require_current_features, train_each
 from dermoscopy.runtime.commands import run_command
-from dermoscopy.runtime.errors import PipelineError
-from dermoscopy.runtime.params import load_params
+from dermoscopy.runtime.params import Params, load_params
 from dermoscopy.runtime.paths import CROSSVALIDATION, MANIFEST
 from dermoscopy.scoring.metrics import HEADLINES, Metrics, point_metrics, score
+from dermoscopy.scoring.predictions import decide
 
+HELD_OUT = "held out"
 AVERAGED = (*HEADLINES, "log_loss", "ece")
 
 
@@ -38,17 +34,13 @@ def main() -> None:
     manifest = read_table(MANIFEST, "image_id", "label", "lesion_id", "sha256")
     require_current_features(manifest, params)  # better said before the first fold
     fold = assign_folds(manifest, folds, params.split)
-    # A head is too small for two threads, so each fold has one; spawned, because TensorFlow does not survive a fork.
-    # One more process than processors: of five folds on two, none is then left to run alone at the end.
-    workers = min(folds, (os.cpu_count() or 1) + 1)
-    quick = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # at Ctrl-C a worker would go on to the next fold
-    try:
-        with ProcessPoolExecutor(workers, get_context("spawn"), initializer=quick) as pool:
-            tables = list(pool.map(partial(predict_fold, params, manifest, fold), range(folds)))
-    except BrokenProcessPool:
-        raise PipelineError(
-            "the process of a fold was killed, probably because memory ran out: close other programs and run again"
-        ) from None
+    images = manifest[["image_id", "label"]]
+    trainings = [Training(params, images, fold_parts(manifest, fold == number, params)) for number in range(folds)]
+    tables = []
+    for number, (training, trained) in enumerate(zip(trainings, train_each(trainings), strict=True)):
+        held_out = trained.predictions.query("part == @HELD_OUT").assign(part=f"fold {number + 1}")
+        held_out = decide(held_out, training.prior, params.evaluate.prior_exponent)
+        tables.append(held_out.merge(manifest[["image_id", "lesion_id"]], on="image_id", validate="1:1"))
     of_folds = pd.DataFrame([point_metrics(table).model_dump(include=set(AVERAGED)) for table in tables])
     of_folds = of_folds[list(AVERAGED)].astype(float)
     pooled = score(pd.concat(tables), params.evaluate.malignant, params.evaluate.seed)
@@ -65,6 +57,18 @@ def main() -> None:
     for note in pooled.notes:
         print(f"pooled: {note}")
     print(f"crossvalidate: {folds} folds, {pooled.support} images predicted; all numbers are in {CROSSVALIDATION}")
+
+
+def fold_parts(manifest: pd.DataFrame, held_out: NDArray[np.bool_], params: Params) -> "pd.Series[str]":
+    """Return the part of each image: of the other folds a share of `split.validation`, drawn as the stage does, stops.
+
+    Raises:
+        DataError: a class has too few lesions outside of the fold.
+    """
+    part = pd.Series(HELD_OUT, manifest.index)
+    known = manifest[~held_out]
+    part[known.index] = assign_parts(known, params.split.model_copy(update={"test": 0.0}))
+    return part
 
 
 def fold_table(of_folds: pd.DataFrame, pooled: Metrics) -> pd.DataFrame:

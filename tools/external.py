@@ -19,13 +19,15 @@ from dermoscopy.data.tables import read_table, write_table
 from dermoscopy.model.classifier import Classifier
 from dermoscopy.runtime.commands import run_command
 from dermoscopy.runtime.errors import DataError
-from dermoscopy.runtime.params import Data, load_params
+from dermoscopy.runtime.params import Data, Evaluate, load_params
 from dermoscopy.runtime.paths import EXTERNAL, MANIFEST
 from dermoscopy.scoring.evaluation import balanced_accuracy_in_words
 from dermoscopy.scoring.metrics import score, write_metrics
 from dermoscopy.scoring.predictions import class_names
 
 ISIC_CLASSES = ["MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC"]
+# As other tables have them, but with a decimal point in every number: the challenge's scorer refuses a column of 0.
+SUBMISSION_FORMAT = "%#.9g"
 
 
 def main() -> None:
@@ -41,7 +43,7 @@ def main() -> None:
     params = load_params()
     where = {"directory": str(arguments.directory), "labels": arguments.labels and str(arguments.labels)}
     images = read_folder(params.data.model_copy(update=where))
-    predictions = predict_external(images, params.evaluate.tta)
+    predictions = predict_external(images, params.evaluate)
     new = without_known(predictions, read_table(MANIFEST, "image_id", "lesion_id", "sha256"))
     scored = new[new["label"].isin(class_names(new))]
     if new.empty:
@@ -55,7 +57,7 @@ def main() -> None:
     metrics = metrics.model_copy(update={"notes": metrics.notes + left_out(predictions, new, scored)})
     for note in metrics.notes:
         print(f"warning: external: {note}", file=sys.stderr)
-    write_table(submission(predictions), arguments.out / "submission.csv")
+    write_table(submission(predictions), arguments.out / "submission.csv", SUBMISSION_FORMAT)
     write_table(predictions.drop(columns=["lesion_id", "sha256"]), arguments.out / "predictions.csv")
     write_metrics({"external": metrics}, arguments.out / "metrics.json")
     print(
@@ -80,10 +82,10 @@ def read_folder(data: Data) -> pd.DataFrame:
     return labels.merge(images, on="image_id")[["image_id", "path", "label", "lesion_id", "sha256"]]
 
 
-def predict_external(images: pd.DataFrame, tta: bool) -> pd.DataFrame:
+def predict_external(images: pd.DataFrame, evaluate: Evaluate) -> pd.DataFrame:
     """Return the prediction table of the images, all of part external, with `lesion_id` and `sha256`."""
     files = [Path(path) for path in images["path"]]
-    predicted = list(Classifier().predict_files(files, tta))
+    predicted = list(Classifier(evaluate.prior_exponent).predict_files(files, evaluate.tta))
     unreadable = [line for block in predicted for line in block.unreadable]
     if unreadable:  # they could be read a moment ago
         raise DataError(f"{len(unreadable)} of {len(files)} images can no longer be read: {unreadable[0]}: run again")

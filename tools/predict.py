@@ -14,6 +14,7 @@ from dermoscopy.data.tables import write_table
 from dermoscopy.model.classifier import Classifier, image_files
 from dermoscopy.runtime.commands import run_command
 from dermoscopy.runtime.errors import PipelineError, one_line
+from dermoscopy.runtime.params import load_params
 
 
 def main() -> None:
@@ -24,9 +25,10 @@ def main() -> None:
     arguments = parser.parse_args()
 
     configure_image_libraries()
+    params = load_params()
     files = image_files(arguments.paths)
     tables: list[pd.DataFrame] = []
-    for table, unreadable in Classifier().predict_files(files, arguments.tta):
+    for table, unreadable in Classifier(params.evaluate.prior_exponent).predict_files(files, arguments.tta):
         for line in unreadable:
             print(f"error: {one_line(line)}", file=sys.stderr)
         if table.empty:

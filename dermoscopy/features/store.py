@@ -99,8 +99,13 @@ class FeatureReader:
         sha256: its content when it was seen.
     """
 
-    def __init__(self, folder: Path = FEATURES) -> None:
-        """Open a folder; a DataError if a file is missing, damaged or contradicts the others."""
+    def __init__(self, folder: Path = FEATURES, views: int | None = None) -> None:
+        """Open a folder; a DataError if a file is missing, damaged or contradicts the others.
+
+        Args:
+            folder: where they are.
+            views: how many augmented views are seen, of those that there are; None means all.
+        """
         remedy = "run dvc repro features, or, where DVC sees no change, dvc repro --force --single-item features"
         try:
             self.info = FeaturesInfo.model_validate_json((folder / "features.json").read_text(encoding="utf-8"))
@@ -121,6 +126,10 @@ class FeatureReader:
             raise DataError(f"{folder} is damaged, its files do not have the checksum of features.json: {remedy}")
         if begins != {header} or sizes != {size} or len(self.image_ids.unique()) != self.info.images:
             raise DataError(f"the files of {folder} contradict each other: {remedy}")
+        if views is not None:
+            augmentation = self.info.augmentation.model_copy(update={"views": views})
+            seen = {"keys": self.info.keys[: views + 1], "augmentation": augmentation}
+            self.info = self.info.model_copy(update=seen)
 
     def rows(self, image_ids: Iterable[str]) -> NDArray[np.intp]:
         """Return the row of each image; a DataError names the first that has none."""

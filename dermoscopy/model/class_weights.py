@@ -1,14 +1,24 @@
 """How much an image of each class counts in training."""
 
+from typing import Literal
+
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 
-def class_weights(target: "pd.Series[int]") -> dict[int, float]:
-    """Return a weight for each class, inverse to its frequency, as scikit-learn's "balanced" defines it."""
-    from sklearn.utils.class_weight import compute_class_weight
+def class_weights(target: "pd.Series[int]", classes: int, how: Literal["balanced", "none"]) -> NDArray[np.float64]:
+    """Return the weight, (classes,), of an image of each class.
 
-    present = np.unique(target)
-    return dict(
-        zip(present.tolist(), compute_class_weight("balanced", classes=present, y=target).tolist(), strict=True)
-    )
+    Args:
+        target: the number of the class of each training image.
+        classes: how many classes there are; one without images has the weight 1.
+        how: `train.class_weights`. balanced is inverse to the frequency, as scikit-learn defines it; none is 1.
+    """
+    weights = np.ones(classes)
+    if how == "balanced":
+        from sklearn.utils.class_weight import compute_class_weight
+
+        present = np.unique(target)
+        weights[present] = compute_class_weight("balanced", classes=present, y=target)
+    return weights

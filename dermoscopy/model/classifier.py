@@ -14,6 +14,7 @@ from dermoscopy.data.images import SUFFIXES, read_image, require_plain_name
 from dermoscopy.features.backbones import read_backbone_info
 from dermoscopy.features.engines.choice import choose_engine, load_engine
 from dermoscopy.features.views import draw_warp, render_views
+from dermoscopy.model.decision import choose_class
 from dermoscopy.model.head_info import require_same_backbone
 from dermoscopy.runtime.errors import DataError
 from dermoscopy.runtime.keras_start import start_keras
@@ -55,8 +56,12 @@ class Classifier:
         classes: in the order of the probabilities.
     """
 
-    def __init__(self) -> None:
-        """Load both; a PipelineError if one is missing or they do not belong together."""
+    def __init__(self, prior_exponent: float = 0) -> None:
+        """Load both; a PipelineError if one is missing or they do not belong together.
+
+        Args:
+            prior_exponent: which class is predicted, see `choose_class`.
+        """
         backbone = read_backbone_info()
         engine = choose_engine("auto")
         with ThreadPoolExecutor(1) as pool:
@@ -68,6 +73,7 @@ class Classifier:
             self._head, self._info = load_head()
             require_same_backbone(self._info, backbone)
             self._engine = loading.result()
+        self._prior_exponent = prior_exponent
         self._size = backbone.image_size
         self.classes = self._info.classes
 
@@ -109,5 +115,6 @@ class Classifier:
         probabilities = self.predict(list(images.values())) if images else np.empty((0, len(self.classes)), np.float32)
         table = pd.DataFrame(probabilities, columns=[f"p_{name}" for name in self.classes])
         table.insert(0, "image", [str(file) for file in images])
-        table.insert(1, "predicted", np.array(self.classes)[probabilities.argmax(axis=1)])
+        chosen = choose_class(probabilities, self._info.prior, self._prior_exponent)
+        table.insert(1, "predicted", np.array(self.classes)[chosen])
         return Predicted(table, unreadable)

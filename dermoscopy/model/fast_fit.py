@@ -175,9 +175,8 @@ class TrainingBlocks:
         self._random = np.random.default_rng(train.seed)
         self._rows = training["row"].to_numpy()
         self._targets = training["target"].to_numpy(np.int32)
-        self._weights = np.ones(len(training), np.float32)
-        if train.class_weights == "balanced":
-            self._weights = training["target"].map(class_weights(training["target"])).to_numpy(np.float32)
+        weights = class_weights(training["target"], self._targets.max() + 1, train.class_weights)
+        self._weights = weights[self._targets].astype(np.float32)
         self._batch_size = train.batch_size
         self._dropout = train.dropout
         self.bounds = block_bounds(len(training), train.batch_size)

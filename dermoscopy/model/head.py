@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from dermoscopy.model.head_info import HeadInfo
+from dermoscopy.model.head_info import HeadInfo, read_head_info
 from dermoscopy.runtime.errors import DataError
 from dermoscopy.runtime.paths import HEAD, HEAD_INFO
 
@@ -58,14 +58,12 @@ def load_head(head: Path = HEAD, info: Path = HEAD_INFO) -> tuple[keras.Model, H
     Raises:
         DataError: there is none, or it cannot be read.
     """
+    described = read_head_info(info)
     try:
-        return (
-            keras.models.load_model(head, compile=False, safe_mode=True),
-            HeadInfo.model_validate_json(info.read_text(encoding="utf-8")),
-        )
+        return keras.models.load_model(head, compile=False, safe_mode=True), described
     except Exception as error:  # Keras raises TypeError, KeyError, BadZipFile and more
         reason = shorten(str(error), 200, placeholder=" ...")
-        raise DataError(f"no trained head can be read from {head} and {info} ({reason}): run dvc repro train") from None
+        raise DataError(f"no trained head can be read from {head} ({reason}): run dvc repro train") from None
 
 
 def predict_probabilities(head: keras.Model, features: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,21 +1,43 @@
 """models/head.json: what the trained head beside it is."""
 
+from pathlib import Path
+from textwrap import shorten
+
 from pydantic import BaseModel, ConfigDict
 
 from dermoscopy.features.backbones import BackboneInfo
 from dermoscopy.runtime.errors import DataError
 from dermoscopy.runtime.params import Augmentation
-from dermoscopy.runtime.paths import BACKBONE, HEAD
+from dermoscopy.runtime.paths import BACKBONE, HEAD, HEAD_INFO
 
 
 class HeadInfo(BaseModel):
-    """The classes by output, and what made the features that the head was trained on: backbone (fingerprint), views."""
+    """The classes by output, and what the head was trained on.
+
+    Attributes:
+        classes: in the order of the outputs.
+        prior: the share of each class among the training images.
+        class_weights: how much an image of each class counted.
+        backbone: the fingerprint of the one that made the features.
+        augmentation: what their views look like.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     classes: list[str]
+    prior: list[float]
+    class_weights: list[float]
     backbone: str
     augmentation: Augmentation
+
+
+def read_head_info(path: Path = HEAD_INFO) -> HeadInfo:
+    """Return what is said of the trained head; a DataError if there is none or it cannot be read."""
+    try:
+        return HeadInfo.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = shorten(str(error), 200, placeholder=" ...")
+        raise DataError(f"no trained head can be read from {path} ({reason}): run dvc repro train") from None
 
 
 def require_same_backbone(head: HeadInfo, backbone: BackboneInfo) -> None:

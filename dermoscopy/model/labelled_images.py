@@ -17,6 +17,12 @@ def label_images(images: pd.DataFrame, features: FeatureReader) -> tuple[pd.Data
     return images.assign(row=features.rows(images["image_id"]), target=targets), classes
 
 
+def class_shares(labels: "pd.Series[str]", classes: list[str]) -> list[float]:
+    """Return the share of each class among the labels: the prior, where they are those of the training images."""
+    shares = labels.value_counts(normalize=True).reindex(classes, fill_value=0.0)
+    return [float(share) for share in shares]
+
+
 def prediction_table(images: pd.DataFrame, classes: list[str], probabilities: NDArray[np.float32]) -> pd.DataFrame:
     """Return the prediction table of images: `image_id, part, label, predicted, p_<class>...`."""
     table = images[["image_id", "part", "label"]].reset_index(drop=True)

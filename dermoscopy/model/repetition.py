@@ -1,54 +1,154 @@
-"""Cross-validation of the head on stored features: one fold, trained and predicted in a process of its own."""
+"""The head trained again on stored features, with other params or parts: each training in a process of its own."""
 
 import os
+import signal
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from tqdm import tqdm
 
 from dermoscopy.data.split import assign_parts
 from dermoscopy.features.backbones import read_backbone_info
 from dermoscopy.features.store import FeatureReader
-from dermoscopy.model.labelled_images import label_images, prediction_table
-from dermoscopy.runtime.errors import DataError
+from dermoscopy.model.class_weights import class_weights
+from dermoscopy.model.labelled_images import class_shares, label_images, prediction_table
+from dermoscopy.runtime.errors import DataError, PipelineError
 from dermoscopy.runtime.keras_start import start_keras
 from dermoscopy.runtime.params import Params
-from dermoscopy.runtime.paths import FEATURES
+from dermoscopy.runtime.paths import BACKBONE, FEATURES
 
 
-def require_current_features(manifest: pd.DataFrame, params: Params) -> None:
-    """Raise a DataError unless the features are of these images, backbone and view params; DVC guards stages only."""
-    features = FeatureReader()
+@dataclass(frozen=True)
+class Training:
+    """What one training of the head is made of.
+
+    Attributes:
+        params: of it; `evaluate.tta` says which views of an image are predicted.
+        images: `image_id, label` of all images.
+        part: of each image. `train` is learnt from, `validation` decides when to stop; all but `train` is predicted.
+        project: the folder that has the features.
+    """
+
+    params: Params
+    images: pd.DataFrame
+    part: "pd.Series[str]"
+    project: Path = Path()
+
+    @property
+    def prior(self) -> list[float]:
+        """The share of each class, in the order of the outputs, among the images that are learnt from."""
+        return class_shares(self.images["label"][self.part == "train"], sorted(self.images["label"].unique()))
+
+    @property
+    def class_weights(self) -> list[float]:
+        """How much an image of each class counts, in the order of the outputs."""
+        learnt = self.images["label"][self.part == "train"]
+        target = pd.Series(pd.Categorical(learnt, categories=sorted(self.images["label"].unique())).codes)
+        return class_weights(target, len(self.prior), self.params.train.class_weights).tolist()
+
+
+class Trained(NamedTuple):
+    """The prediction table of the images that were not learnt from, and after how many epochs training stopped."""
+
+    predictions: pd.DataFrame
+    epochs: int
+
+
+def with_seed(params: Params, seed: int) -> Params:
+    """Return the params with this seed of split and training."""
+    of_seed = {
+        "split": params.split.model_copy(update={"seed": seed}),
+        "train": params.train.model_copy(update={"seed": seed}),
+    }
+    return params.model_copy(update=of_seed)
+
+
+def trainings_of_seeds(
+    params: Params, manifest: pd.DataFrame, seeds: Sequence[int], project: Path = Path()
+) -> list[Training]:
+    """Return a training for each seed, of the split and of the training alike.
+
+    Args:
+        params: of all of them, but for the seeds.
+        manifest: `image_id, label, lesion_id, sha256` of the images.
+        seeds: one for each training.
+        project: the folder that has the features.
+
+    Raises:
+        DataError: a class is too rare for the parts.
+    """
+    of_seeds = [with_seed(params, seed) for seed in seeds]
+    images = manifest[["image_id", "label"]]
+    return [Training(one, images, assign_parts(manifest, one.split), project) for one in of_seeds]
+
+
+def require_current_features(manifest: pd.DataFrame, params: Params, project: Path = Path()) -> None:
+    """Raise a DataError unless the features are of these images, backbone and view params; DVC guards stages only.
+
+    More views than the params name do no harm: a view does not depend on how many there are.
+    """
+    features = FeatureReader(project / FEATURES)
     features.rows(manifest["image_id"])
-    backbone = read_backbone_info()
+    backbone = read_backbone_info(project / BACKBONE)
     hashes = pd.Series(features.sha256, features.image_ids).reindex(manifest["image_id"])
+    wanted = params.augmentation.model_copy(update={"views": features.info.augmentation.views})
     if (
         (backbone.name, backbone.image_size) != (params.backbone.name, params.backbone.image_size)
         or features.info.backbone != backbone.fingerprint
-        or features.info.augmentation != params.augmentation
+        or features.info.augmentation != wanted
+        or features.info.augmentation.views < params.augmentation.views
         or not np.array_equal(hashes, manifest["sha256"])
     ):
         raise DataError(f"{FEATURES} is of other images, another backbone or other views: run dvc repro features")
 
 
-def predict_fold(params: Params, manifest: pd.DataFrame, fold: NDArray[np.intp], number: int) -> pd.DataFrame:
-    """Train the head without one fold and return the predictions for it, as `evaluate.tta` says, with `lesion_id`.
+def train_each(trainings: Sequence[Training]) -> list[Trained]:
+    """Do all trainings, several at a time, and return what each gave.
 
-    `split.validation` of the other folds, drawn as the split stage draws, decides when training stops. It takes one
-    thread, for a head is too small for two.
+    A head is too small for two threads, so each training has one. There is one process more than processors: of five
+    trainings on two, none is then left to run alone at the end.
+
+    Raises:
+        PipelineError: the features cannot be used, or memory ran out.
+    """
+    workers = min(len(trainings), (os.cpu_count() or 1) + 1)
+    quick = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # at Ctrl-C a worker would go on to the next one
+    try:
+        # spawned, because TensorFlow does not survive a fork
+        with ProcessPoolExecutor(workers, get_context("spawn"), initializer=quick) as pool:
+            done = pool.map(train_and_predict, trainings)
+            return list(tqdm(done, "trainings", len(trainings), file=sys.stderr, disable=not sys.stderr.isatty()))
+    except BrokenProcessPool:
+        raise PipelineError(
+            "the process of a training was killed, probably because memory ran out: close other programs and run again"
+        ) from None
+
+
+def train_and_predict(training: Training) -> Trained:
+    """Train the head and predict, as `evaluate.tta` says, all images but those it learnt from.
+
+    It takes one thread, in a process where TensorFlow was not used before.
     """
     os.environ |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    features = FeatureReader()
-    images, classes = label_images(manifest[["image_id", "label", "lesion_id"]], features)
-    known = manifest[fold != number]
-    part = assign_parts(known, params.split.model_copy(update={"test": 0.0}))
-    training, validation = (images.loc[known.index[part == name]] for name in ("train", "validation"))
+    params = training.params
+    features = FeatureReader(training.project / FEATURES, params.augmentation.views)
+    images, classes = label_images(training.images.assign(part=training.part), features)
+    learnt, watched = (images[images["part"] == part] for part in ("train", "validation"))
 
     start_keras(params.train.seed)
     from dermoscopy.model.training import predict_views, train_head
 
-    head, _ = train_head(features, training, validation, len(classes), params.train)
-    held_out = images[fold == number].assign(part=f"fold {number + 1}").reset_index(drop=True)
+    head, epochs = train_head(features, learnt, watched, len(classes), params.train)
+    held_out = images[images["part"] != "train"]
     probabilities = predict_views(head, features, held_out["row"].to_numpy())
     scored = probabilities.mean(axis=1) if params.evaluate.tta else probabilities[:, 0]
-    return prediction_table(held_out, classes, scored).assign(lesion_id=held_out["lesion_id"])
+    return Trained(prediction_table(held_out, classes, scored), epochs)

@@ -114,8 +114,29 @@ def reliability_chart(reliability: pd.DataFrame) -> Chart:
         (style, curve["confidence"], curve["accuracy"]) for style, (_, curve) in zip(STYLES, curves, strict=False)
     ]
     return draw_chart(
-        lines, "mean probability of the predicted class", "share that is right", size=(340, 300), dots=True
+        lines, "mean probability of the likeliest class", "share that is right", size=(340, 300), dots=True
     )
+
+
+def trade_off_chart(trade_off: pd.DataFrame, chosen: float) -> Chart:
+    """Return the chart of accuracy over balanced accuracy, a dot for each exponent; the chosen one as a second line."""
+    x, y = trade_off["balanced_accuracy"], trade_off["accuracy"]
+    here = trade_off["prior_exponent"] == chosen
+    return draw_chart(
+        [("first", x, y), ("second", x[here], y[here])],
+        "balanced accuracy",
+        "accuracy",
+        x_range=_around(x),
+        y_range=_around(y),
+        size=(340, 300),
+        dots=True,
+    )
+
+
+def _around(values: "pd.Series[float]") -> tuple[float, float]:
+    """Return a range with some room around the values."""
+    room = 0.05 * float(values.max() - values.min()) or 0.05
+    return float(values.min()) - room, float(values.max()) + room
 
 
 def roc_chart(curve: pd.DataFrame) -> Chart:

@@ -7,7 +7,14 @@ import pandas as pd
 
 from dermoscopy.data.tables import read_json, read_table
 from dermoscopy.features.backbones import read_backbone_info
-from dermoscopy.page.charts import Chart, precision_recall_chart, reliability_chart, roc_chart, training_chart
+from dermoscopy.page.charts import (
+    Chart,
+    precision_recall_chart,
+    reliability_chart,
+    roc_chart,
+    trade_off_chart,
+    training_chart,
+)
 from dermoscopy.page.facts import IN_ALL, Estimate, count_parts, data_version, run_identity
 from dermoscopy.page.gallery import choose_examples, draw_examples
 from dermoscopy.runtime.errors import DataError
@@ -21,10 +28,11 @@ from dermoscopy.runtime.paths import (
     SPLIT,
     STATISTICS,
     SUBGROUPS,
+    TRADE_OFF,
     TRAINING_CURVES,
 )
 from dermoscopy.scoring.metrics import Metrics, read_metrics
-from dermoscopy.scoring.predictions import scored_table
+from dermoscopy.scoring.predictions import read_scored
 
 
 def read_contents(params: Params) -> dict[str, Any]:
@@ -32,7 +40,7 @@ def read_contents(params: Params) -> dict[str, Any]:
     manifest, split = read_table(MANIFEST), read_table(SPLIT)
     metrics, backbone = read_metrics(), read_backbone_info()
     part = list(metrics)[-1]
-    predictions = read_table(scored_table(params.evaluate.tta))
+    predictions = read_scored(params.evaluate.tta, params.evaluate.prior_exponent)
     chosen = choose_examples(predictions[predictions["part"] == part], params.report.gallery)
     counts = count_parts(manifest, split)
     version = data_version(manifest)
@@ -57,6 +65,7 @@ def read_contents(params: Params) -> dict[str, Any]:
         **describe_classes(metrics[part]),
         **describe_training(),
         **describe_curves(metrics[part]),
+        **describe_trade_off(params.evaluate.prior_exponent),
         "examples": draw_examples(chosen, manifest),
     }
 
@@ -141,3 +150,9 @@ def describe_curves(shown: Metrics) -> dict[str, Any]:
         "reliability": reliability.to_dict("records"),
         "temperature": shown.temperature,
     }
+
+
+def describe_trade_off(chosen: float) -> dict[str, Any]:
+    """Return accuracy and balanced accuracy of the validation part by prior exponent, as rows and as a chart."""
+    table = read_numbers(TRADE_OFF)
+    return {"trade_off": table.to_dict("records"), "trade_off_chart": trade_off_chart(table, chosen)}

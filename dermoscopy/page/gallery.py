@@ -19,6 +19,7 @@ from dermoscopy.features.backbones import read_backbone_info
 from dermoscopy.features.views import Warp, render_views
 from dermoscopy.model.activation_maps import LastMaps, read_linear_head
 from dermoscopy.model.head_info import require_same_backbone
+from dermoscopy.scoring.predictions import class_names, probabilities_of
 
 SIDE = 176  # pixels of a picture: some 5 kB as WebP
 
@@ -55,7 +56,8 @@ def choose_examples(predictions: pd.DataFrame, count: int) -> pd.DataFrame:
     """Return `image_id, label, predicted, probability` of the most confident images: for each class up to `count`
     that were right and `count` that were wrong, in the order of class, right first, falling probability."""
     chosen = predictions[["image_id", "label", "predicted"]].copy()
-    chosen["probability"] = predictions.filter(regex="^p_").max(axis="columns")
+    places = pd.Index(class_names(predictions)).get_indexer(pd.Index(predictions["predicted"]))
+    chosen["probability"] = probabilities_of(predictions)[np.arange(len(places)), places]
     chosen["wrong"] = chosen["label"] != chosen["predicted"]
     chosen = chosen.sort_values(["label", "wrong", "probability", "image_id"], ascending=[True, True, False, True])
     return chosen.groupby(["label", "wrong"]).head(count).drop(columns="wrong")

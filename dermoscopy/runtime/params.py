@@ -1,13 +1,15 @@
 """The one schema of params.yaml, and the only reader of it."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML, YAMLError
 from ruamel.yaml.error import MarkedYAMLError
 
-from dermoscopy.runtime.errors import ParamsError
+from dermoscopy.runtime.errors import ParamsError, one_line
 from dermoscopy.runtime.paths import PARAMS
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -27,6 +29,7 @@ class Data(Section):
     sample_images: Annotated[int, Field(ge=100, le=100_000)]
     seed: Seed
     on_bad_image: Literal["fail", "skip"]
+    lesions: Literal["table", "found"]
 
     @model_validator(mode="after")
     def _directory_is_named(self) -> "Data":
@@ -92,9 +95,13 @@ class Train(Section):
 
 
 class Evaluate(Section):
-    """Which predictions are scored, of the image itself or (tta) the mean over all its views, and how."""
+    """Which predictions are scored, of the image itself or (tta) the mean over all its views, and how.
+
+    `prior_exponent` decides the class: that of the largest probability / (share of the training images)**exponent.
+    """
 
     tta: bool
+    prior_exponent: Annotated[float, Field(ge=-2, le=2)]
     calibrate: bool
     malignant: list[Annotated[str, Field(min_length=1)]]
     seed: Seed
@@ -117,15 +124,20 @@ class Params(Section):
     report: Report
 
 
-def load_params(path: Path = PARAMS) -> Params:
+def load_params(path: Path = PARAMS, changes: Sequence[str] = ()) -> Params:
     """Return the validated params, read as DVC reads them: YAML 1.2, by the same library.
 
+    Args:
+        path: of the file, which is not changed.
+        changes: `section.key=value`, as `dvc exp run -S` takes them and by the same code.
+
     Raises:
-        ParamsError: the file is missing or is not YAML, or a key is unknown, missing, of the wrong type or out of
-            range; the message names each such key, its value and what it must be.
+        ParamsError: the file is missing or is not YAML, a change is of another form, or a key is unknown, missing, of
+            the wrong type or out of range; the message names each such key, its value and what it must be.
     """
     try:
-        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        content = YAML(typ="safe", pure=True).load(_changed(text, changes) if changes else text)
     except FileNotFoundError:
         raise ParamsError(f"{path} is not in {Path.cwd()}: run from the top folder of the project") from None
     except MarkedYAMLError as error:
@@ -139,6 +151,23 @@ def load_params(path: Path = PARAMS) -> Params:
         return Params.model_validate(content if content is not None else {})
     except ValidationError as error:
         raise ParamsError(f"{path}: " + "; ".join(map(_describe, error.errors(include_url=False)))) from None
+
+
+def _changed(text: str, changes: Sequence[str]) -> str:
+    """Return params as text, with some changed by DVC."""
+    from dvc.exceptions import DvcException
+    from dvc.utils.hydra import apply_overrides
+    from hydra.errors import HydraException
+
+    with TemporaryDirectory() as folder:
+        copy = Path(folder) / PARAMS
+        copy.write_text(text, encoding="utf-8")
+        try:
+            apply_overrides(copy, list(changes))
+        except (DvcException, HydraException) as error:
+            reason = one_line(str(error.__cause__ or error))
+            raise ParamsError(f"{' '.join(changes)}: no change of params, as section.key=value: {reason}") from None
+        return copy.read_text(encoding="utf-8")
 
 
 def _describe(error: Any) -> str:

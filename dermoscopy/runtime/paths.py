@@ -11,6 +11,7 @@ DOWNLOADS = Path("data/.download")  # an interrupted download resumes from here
 # manifest
 MANIFEST = Path("data/manifest.csv")
 REJECTED = Path("data/rejected.csv")
+FOUND_LESIONS = Path("data/found_lesions.csv")  # in Git; tools.duplicates fills it
 STATISTICS = Path("metrics/data.json")
 CLASS_DISTRIBUTION = Path("plots/class_distribution.csv")
 
@@ -40,6 +41,7 @@ CONFUSION_MATRIX_PICTURE = Path("plots/confusion_matrix.png")
 ROC = Path("plots/roc.csv")
 PRECISION_RECALL = Path("plots/precision_recall.csv")
 RELIABILITY = Path("plots/reliability.csv")
+TRADE_OFF = Path("plots/trade_off.csv")
 
 # report
 PAGE = Path("report/index.html")
@@ -48,5 +50,7 @@ MODEL_CARD = Path("report/MODEL_CARD.md")
 # tools
 CLASSIFIER = Path("models/classifier.keras")
 CROSSVALIDATION = Path("metrics/crossvalidation.json")
+REPETITIONS = Path("metrics/repetitions.json")
+DUPLICATES = Path("metrics/duplicates.csv")
 EXTERNAL = Path("external")
 SCREENSHOTS = Path("report/screenshots")

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dermoscopy.scoring.bootstrap import Floats, Statistic
-from dermoscopy.scoring.predictions import class_names, probabilities_of
+from dermoscopy.scoring.predictions import class_names, probabilities_of, targets_of
 
 SCREENING_PERCENTS = (90, 95)
 
@@ -87,7 +87,7 @@ def losses_of(predictions: pd.DataFrame) -> Floats:
     step of float64, as in scikit-learn.
     """
     probabilities = probabilities_of(predictions)
-    target = pd.Index(class_names(predictions)).get_indexer(pd.Index(predictions["label"]))
+    target = targets_of(predictions)
     of_truth = probabilities[np.arange(len(target)), target] / probabilities.sum(axis=1)
     return -np.log(np.clip(of_truth, np.finfo(np.float64).eps, 1))
 

@@ -1,5 +1,7 @@
 """Finished runs, read from Git revisions, DVC experiments or the workspace; nothing is checked out."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,8 +11,8 @@ import pandas as pd
 
 from dermoscopy.data.tables import read_table
 from dermoscopy.runtime.errors import DataError
-from dermoscopy.runtime.paths import MANIFEST
-from dermoscopy.scoring.predictions import class_names, scored_table
+from dermoscopy.runtime.paths import HEAD_INFO, MANIFEST
+from dermoscopy.scoring.predictions import class_names, read_scored, scored_table
 
 WORKSPACE = "workspace"
 
@@ -23,7 +25,7 @@ class Run:
         name: as it was asked for.
         params: by `section.key`.
         scored: the prediction table that `evaluate.tta` chooses.
-        test: its test images, sorted by image_id, with lesion_id and sha256.
+        test: its test images, decided as its params say, sorted by image_id, with lesion_id and sha256.
     """
 
     name: str
@@ -43,20 +45,15 @@ def load_run(name: str) -> Run:
 
     try:
         params = flatten(dvc.api.params_show(rev=None if name == WORKSPACE else name))
-        if "evaluate.tta" not in params:
-            raise DataError(f"{name} has no param evaluate.tta: compare runs of this pipeline")
-        scored = scored_table(params["evaluate.tta"])
-        with TemporaryDirectory() as copy:
-            folder = Path() if name == WORKSPACE else Path(copy)
-            if name != WORKSPACE:
-                for path in (scored, MANIFEST):
-                    (folder / path).parent.mkdir(exist_ok=True)
-                    (folder / path).write_text(dvc.api.read(path.as_posix(), rev=name, encoding="utf-8"), "utf-8")
-            predictions = read_table(folder / scored, "image_id", "part", "label", "predicted")
-            manifest = read_table(folder / MANIFEST, "image_id", "lesion_id", "sha256")
     except (DvcException, FileNotFoundError) as error:
-        hint = "run dvc repro there, or dvc fetch, and give a name that git rev-parse or dvc exp list knows"
-        raise DataError(f"{name} cannot be read ({error}): {hint}") from None
+        raise unreadable(name, error) from None
+    if "evaluate.tta" not in params:
+        raise DataError(f"{name} has no param evaluate.tta: compare runs of this pipeline")
+    scored = scored_table(params["evaluate.tta"])
+    exponent = params.get("evaluate.prior_exponent", 0)  # a run from before there was one took the likeliest class
+    with revision(name, scored, MANIFEST, *([HEAD_INFO] if exponent else [])) as folder:
+        predictions = read_scored(params["evaluate.tta"], exponent, folder)
+        manifest = read_table(folder / MANIFEST, "image_id", "lesion_id", "sha256")
     test = predictions[predictions["part"] == "test"]
     if test.empty:
         raise DataError(
@@ -66,6 +63,36 @@ def load_run(name: str) -> Run:
     known = manifest[["image_id", "lesion_id", "sha256"]]
     test = test.merge(known, on="image_id", how="left", validate="1:1")
     return Run(name, params, scored, test.sort_values("image_id", ignore_index=True))
+
+
+@contextmanager
+def revision(name: str, *paths: Path) -> Iterator[Path]:
+    """Yield a folder that has these files and folders of a revision; for the workspace it is the project itself.
+
+    Raises:
+        DataError: there is no such revision, it lacks a file, or DVC's cache lacks it.
+    """
+    if name == WORKSPACE:
+        yield Path()
+        return
+    from dvc.api import DVCFileSystem
+    from dvc.exceptions import DvcException
+
+    with TemporaryDirectory() as folder:
+        try:
+            files = DVCFileSystem(rev=name)
+            for path in paths:
+                (folder / path).parent.mkdir(parents=True, exist_ok=True)
+                files.get(path.as_posix(), str(folder / path), recursive=files.isdir(path.as_posix()))
+        except (DvcException, FileNotFoundError) as error:
+            raise unreadable(name, error) from None
+        yield Path(folder)
+
+
+def unreadable(name: str, error: Exception) -> DataError:
+    """Return the error for a revision of which something cannot be read."""
+    hint = "run dvc repro there, or dvc fetch, and give a name that git rev-parse or dvc exp list knows"
+    return DataError(f"{name} cannot be read ({error}): {hint}")
 
 
 def flatten(params: dict[str, Any], prefix: str = "") -> dict[str, Any]:

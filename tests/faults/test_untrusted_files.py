@@ -178,7 +178,8 @@ def test_a_hostile_head_is_refused_and_not_executed(
     keras: Any, lambda_model: Any, mark: Path, tmp_path: Path, write: Callable[..., None]
 ) -> None:
     head, info = tmp_path / "head.keras", tmp_path / "head.json"
-    info.write_text(HeadInfo(classes=["mel", "nv"], backbone="0", augmentation=PARAMS.augmentation).model_dump_json())
+    described = HeadInfo(classes=["mel", "nv"], prior=[0.5, 0.5], class_weights=[1, 1], backbone="0", augmentation=PARAMS.augmentation)
+    info.write_text(described.model_dump_json())
     write(keras, lambda_model, mark, head)
     mark.unlink(missing_ok=True)  # saving calls the layer
     from dermoscopy.model.head import load_head
@@ -206,7 +207,7 @@ def test_predict_refuses_a_hostile_head_in_one_line(
 ) -> None:
     make_project(tmp_path, backbones["first"], images=1)
     lambda_model.save(tmp_path / "models/head.keras")
-    info = HeadInfo(classes=["mel", "nv"], backbone="0", augmentation=PARAMS.augmentation)
+    info = HeadInfo(classes=["mel", "nv"], prior=[0.5, 0.5], class_weights=[1, 1], backbone="0", augmentation=PARAMS.augmentation)
     (tmp_path / "models/head.json").write_text(info.model_dump_json())
     mark.unlink(missing_ok=True)
     command = [sys.executable, "-m", "tools.predict", "data/raw/images"]

@@ -22,6 +22,7 @@ from tests.support.params_file import PARAMS
 from tests.support.photographs import jpeg
 
 CLASSES = ["bkl", "mel", "nv"]
+PRIOR = [0.001, 0.009, 0.99]  # so far from uniform that dividing by it changes answers
 AUGMENTATION = PARAMS.augmentation
 VIEWS = tuple(range(AUGMENTATION.views + 1))
 
@@ -98,7 +99,9 @@ def trained(
     head.layers[-1].set_weights([kernel / spread, np.zeros(len(CLASSES))])
     save_head(head, folder / "models/head.keras")
     fingerprint = read_backbone_info(backbones["first"]).fingerprint
-    info = HeadInfo(classes=CLASSES, backbone=fingerprint, augmentation=AUGMENTATION)
+    info = HeadInfo(
+        classes=CLASSES, prior=PRIOR, class_weights=[1, 1, 1], backbone=fingerprint, augmentation=AUGMENTATION
+    )
     (folder / "models/head.json").write_text(info.model_dump_json(), encoding="utf-8")
     return folder
 
@@ -127,6 +130,15 @@ def test_probabilities_are_those_of_the_features_stage_and_the_head(
     assert list(table["predicted"]) == list(np.array(CLASSES)[expected.argmax(axis=1)])
     assert np.allclose(table.filter(regex="^p_"), expected, atol=1e-5)
     assert np.abs(expected - (of_views[:, 0] if tta else of_views.mean(axis=1))).max() > 1e-3
+
+
+def test_the_prior_exponent_decides_which_class_is_predicted(project: Path, files: list[Path]) -> None:
+    (plain,), (adjusted,) = (list(Classifier(exponent).predict_files(files, tta=False)) for exponent in (0, 1))
+    probabilities = plain.table.filter(regex="^p_")
+    pd.testing.assert_frame_equal(adjusted.table.filter(regex="^p_"), probabilities)
+    expected = np.array(CLASSES)[(probabilities.to_numpy() / PRIOR).argmax(axis=1)]
+    assert list(adjusted.table["predicted"]) == list(expected)
+    assert list(adjusted.table["predicted"]) != list(plain.table["predicted"])
 
 
 def test_an_image_that_cannot_be_read_is_left_out_with_one_line(

@@ -146,7 +146,7 @@ class TestTrainingBlocks:
         assert sorted(rows) == sorted(training["row"])
         assert np.array_equal(targets, rows % CLASSES)
         assert np.array_equal(images, features[rows, views])
-        expected = class_weights(training["target"])
+        expected = class_weights(training["target"], CLASSES, "balanced")
         assert np.allclose(weights, [expected[target] for target in targets])
 
     def test_without_class_weights_all_images_weigh_the_same(

@@ -15,7 +15,13 @@ from dermoscopy.runtime.errors import DataError
 from tests.model.conftest import CLASSES, DIM
 from tests.support.params_file import PARAMS
 
-INFO = HeadInfo(classes=["bkl", "mel", "nv"], backbone="0" * 64, augmentation=PARAMS.augmentation)
+INFO = HeadInfo(
+    classes=["bkl", "mel", "nv"],
+    prior=[0.2, 0.2, 0.6],
+    class_weights=[1, 1, 1],
+    backbone="0" * 64,
+    augmentation=PARAMS.augmentation,
+)
 
 
 @pytest.fixture

@@ -56,8 +56,8 @@ def test_metrics_hold_to_the_contract(first: Workspace) -> None:
     metrics = first.metrics()
     assert list(metrics) == ["validation", "test"]
     names = {*HEADLINES, *(f"{name}_ci" for name in HEADLINES)}
-    names |= {"weighted_f1", "log_loss", "ece", "support", "per_class", "screening", "notes"}
-    of_a_class = {*OF_A_CLASS, *(f"{name}_ci" for name in OF_A_CLASS), "precision", "support"}
+    names |= {"weighted_f1", "log_loss", "ece", "ece_floor", "support", "per_class", "screening", "notes"}
+    of_a_class = {*OF_A_CLASS, *(f"{name}_ci" for name in OF_A_CLASS), "precision", "support", "mean_probability"}
     points = {
         f"{a}_at_{percent}_{b}"
         for a, b in (("sensitivity", "specificity"), ("specificity", "sensitivity"))
@@ -65,10 +65,11 @@ def test_metrics_hold_to_the_contract(first: Workspace) -> None:
     }
     screening = {"auc", *points}
     assert set(metrics["validation"]) == names
-    assert set(metrics["test"]) == names | {"temperature", "log_loss_calibrated", "ece_calibrated"}
-    for part in metrics.values():
+    assert set(metrics["test"]) == names | {"temperature", "biases", "log_loss_calibrated", "ece_calibrated"}
+    calibrated: dict[str, set[str]] = {"validation": set(), "test": {"mean_probability_calibrated"}}
+    for name, part in metrics.items():
         assert list(part["per_class"]) == ["akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"]
-        assert all(set(values) == of_a_class for values in part["per_class"].values())
+        assert all(set(values) == of_a_class | calibrated[name] for values in part["per_class"].values())
         assert set(part["screening"]) == screening | {f"{name}_ci" for name in screening} | {"malignant", "benign"}
 
 

@@ -75,6 +75,38 @@ def test_cross_validation_runs_on_the_cached_features(project: Workspace) -> Non
     assert project.run("git", "status", "--porcelain", "metrics/training", "data", "models") == status
 
 
+def test_the_head_is_trained_again_with_other_seeds_and_params_and_nothing_else_changes(project: Workspace) -> None:
+    kept = project.run("git", "status", "--porcelain")
+    output = project.python("-m", "tools.repeat", "-n", "2", "-S", "train.dropout=0.2", "--out", "again.json")
+    assert "repeat: 2 splits and trainings" in output
+    result = json.loads((project.folder / "again.json").read_text())
+    assert result["params"] == ["train.dropout=0.2"]
+    assert [run["seed"] for run in result["runs"]] == [1, 2]
+    assert result["mean"]["test"]["accuracy"] == pytest.approx(
+        np.mean([run["test"]["accuracy"] for run in result["runs"]])
+    )
+    (project.folder / "again.json").unlink()
+    assert project.run("git", "status", "--porcelain") == kept
+    # the first is the run of the workspace, if that has seed 1 and these params
+    project.python("-m", "tools.repeat", "-n", "2", "--out", "again.json")
+    result = json.loads((project.folder / "again.json").read_text())
+    (project.folder / "again.json").unlink()
+    test = project.metrics()["test"]
+    for name in ("accuracy", "balanced_accuracy", "log_loss", "log_loss_calibrated"):
+        assert result["runs"][0]["test"][name] == pytest.approx(test[name], abs=1e-5)
+
+
+def test_runs_are_compared_over_seeds_on_their_own_features(project: Workspace) -> None:
+    output = project.python("-m", "tools.compare", "HEAD", "longer", "workspace", "--seeds", "2")
+    assert "2 seeds of split and training" in output
+    *_, longer, workspace = output.splitlines()
+    assert longer.startswith("longer is ")
+    assert longer.endswith(", over 2 seeds.")
+    assert longer.replace("longer", "workspace") == workspace  # it holds the same params
+    same = project.python("-m", "tools.compare", "longer", "workspace", "--seeds", "2")
+    assert same.splitlines()[-1] == "longer and workspace are identical: the same test metrics with every seed."
+
+
 def paths_of(project: Workspace, image_ids: "pd.Series[str]") -> list[str]:
     """Return the paths of some images, from the top of the project."""
     manifest = pd.read_csv(project.folder / "data/manifest.csv", index_col="image_id")
