@@ -10,7 +10,7 @@ from dermoscopy.runtime.paths import CLASS_DISTRIBUTION, MANIFEST, RAW, REJECTED
 
 def main(data: Data) -> None:
     configure_image_libraries()
-    checked = check_data(RAW, data.on_bad_image)
+    checked = check_data(RAW, data.on_bad_image, data.lesions)
     write_table(checked.rejected, REJECTED)
     write_table(count_classes(checked.manifest), CLASS_DISTRIBUTION)
     write_json(summarize(checked), STATISTICS)

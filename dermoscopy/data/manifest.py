@@ -17,7 +17,7 @@ from dermoscopy.data.images import SUFFIXES, decode, read_bytes
 from dermoscopy.data.label_tables import CLINICAL, read_labels
 from dermoscopy.data.tables import read_table
 from dermoscopy.runtime.errors import DataError, one_line
-from dermoscopy.runtime.paths import REJECTED
+from dermoscopy.runtime.paths import FOUND_LESIONS, REJECTED
 from dermoscopy.runtime.progress import progress
 
 # How many of a kind a line names.
@@ -39,6 +39,7 @@ LABELS_SCHEMA = pa.DataFrameSchema(
     },
     strict=True,
 )
+FOUND_LESIONS_SCHEMA = LABELS_SCHEMA.select_columns(["image_id", "lesion_id"])
 MANIFEST_SCHEMA = LABELS_SCHEMA.add_columns(
     {
         "path": _text,
@@ -68,13 +69,22 @@ class CheckedData:
     contradictory_lesions: list[str]
 
 
-def check_data(raw: Path, on_bad_image: Literal["fail", "skip"]) -> CheckedData:
+def check_data(
+    raw: Path, on_bad_image: Literal["fail", "skip"], lesions: Literal["table", "found"] = "table"
+) -> CheckedData:
     """Read the label table of data/raw and every image that it names.
 
+    Args:
+        raw: the folder data/raw.
+        on_bad_image: whether an image that cannot be used is an error, or left out.
+        lesions: whether the label table or data/found_lesions.csv says which images are of one lesion.
+
     Raises:
-        DataError: the table or, unless they are skipped, an image cannot be used, or there are no two classes.
+        DataError: a table or, unless they are skipped, an image cannot be used, or there are no two classes.
     """
     labels = read_valid_labels(raw / "labels.csv")
+    if lesions == "found":
+        labels["lesion_id"] = found_lesions(labels["image_id"])
     files = find_images(raw)
     images, rejected = inspect_images(labels["image_id"], files)
     if len(rejected) and on_bad_image == "fail":
@@ -103,6 +113,29 @@ def check_data(raw: Path, on_bad_image: Literal["fail", "skip"]) -> CheckedData:
 def read_valid_labels(path: Path) -> pd.DataFrame:
     """Return what `read_labels` returns, checked: unique image ids, labels without blanks, ages from 0 to 120."""
     return validate(LABELS_SCHEMA, read_labels(path), "label table")
+
+
+def found_lesions(image_ids: "pd.Series[str]") -> "pd.Series[str]":
+    """Return the lesion of each image as data/found_lesions.csv says; an image that is not in it is its own.
+
+    Raises:
+        DataError: the table cannot be used, is empty, or names none of these images.
+    """
+    remedy = "run python -m tools.duplicates first, with data.lesions=table"
+    try:
+        table = pd.read_csv(FOUND_LESIONS, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:  # pandas' parser errors and UnicodeDecodeError are ValueErrors
+        raise DataError(f"data.lesions=found: {FOUND_LESIONS} cannot be read ({error}): {remedy}") from None
+    # rows longer than the header: pandas makes an index
+    if list(table.columns) != ["image_id", "lesion_id"] or not isinstance(table.index, pd.RangeIndex):
+        raise DataError(f"{FOUND_LESIONS} does not have the columns image_id and lesion_id, and no more: {remedy}")
+    table = validate(FOUND_LESIONS_SCHEMA, table, str(FOUND_LESIONS))
+    if table.empty:
+        raise DataError(f"data.lesions=found needs {FOUND_LESIONS}, which names no lesion: {remedy}")
+    lesion = image_ids.map(table.set_index("image_id")["lesion_id"])
+    if lesion.isna().all():
+        raise DataError(f"{FOUND_LESIONS} names none of the {len(image_ids)} labelled images: {remedy}")
+    return lesion.fillna(image_ids)
 
 
 def validate(schema: pa.DataFrameSchema, table: pd.DataFrame, name: str) -> pd.DataFrame:

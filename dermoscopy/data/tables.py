@@ -44,10 +44,10 @@ def read_table(path: Path, *needed: str) -> pd.DataFrame:
     return table
 
 
-def write_table(table: pd.DataFrame, path: Path) -> None:
+def write_table(table: pd.DataFrame, path: Path, float_format: str = FLOAT_FORMAT) -> None:
     """Write a table as CSV, whole or not at all."""
     with replacing(path) as partial:
-        table.to_csv(partial, index=False, float_format=FLOAT_FORMAT, lineterminator="\n")
+        table.to_csv(partial, index=False, float_format=float_format, lineterminator="\n")
 
 
 def write_json(content: dict[str, Any], path: Path) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from dermoscopy.runtime.paths import FOUND_LESIONS
+
 PROJECT = Path(__file__).resolve().parents[2]
 PIPELINE = [
     "dermoscopy",
@@ -23,7 +25,10 @@ PIPELINE = [
 
 
 def make_workspace(folder: Path, changes: dict[str, dict[str, Any]]) -> None:
-    """Copy the pipeline into a folder, and change some of its params, by section and key."""
+    """Copy the pipeline into a folder, and change some of its params, by section and key.
+
+    Found lesions are data, and of other images: the copy names none, and takes lesions from its label table.
+    """
     for name in PIPELINE:
         source, target = PROJECT / name, folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -31,7 +36,9 @@ def make_workspace(folder: Path, changes: dict[str, dict[str, Any]]) -> None:
             shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, target)
-    write_params(folder, changes)
+    (folder / FOUND_LESIONS).parent.mkdir(exist_ok=True)
+    (folder / FOUND_LESIONS).write_text("image_id,lesion_id\n", encoding="utf-8")
+    write_params(folder, changes | {"data": {"lesions": "table"} | changes.get("data", {})})
 
 
 def write_params(folder: Path, changes: dict[str, dict[str, Any]]) -> Path:

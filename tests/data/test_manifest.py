@@ -269,6 +269,69 @@ def test_without_raw_data_the_label_table_is_missed(project: Path) -> None:
         run_manifest()
 
 
+class TestFoundLesions:
+    """data.lesions=found: data/found_lesions.csv says which images are of one lesion, whatever the label table says."""
+
+    def write(self, text: str) -> None:
+        Path("data/found_lesions.csv").write_text(text)
+
+    def message(self) -> str:
+        """Return what the stage says of the table."""
+        with pytest.raises(DataError) as error:
+            run_manifest({"lesions": "found"})
+        assert written() == (["data/found_lesions.csv"] if Path("data/found_lesions.csv").exists() else [])
+        return str(error.value)
+
+    def test_they_take_the_place_of_the_label_tables_and_an_image_that_is_not_there_is_its_own(
+        self, raw: Path, photographs: list[Path]
+    ) -> None:
+        names = [photograph.stem for photograph in photographs]
+        self.write(f"image_id,lesion_id\n{names[1]},found_1\n{names[6]},found_1\nstranger,found_1\n")
+        expected = [name if number not in (1, 6) else "found_1" for number, name in enumerate(names)]
+        assert run_manifest({"lesions": "found"})["lesion_id"].to_list() == expected
+        statistics = json.loads(Path("metrics/data.json").read_text())
+        assert (statistics["lesions"], statistics["lesions_with_several_labels"]) == (7, 1)
+
+    def test_with_the_label_tables_lesions_the_file_is_not_read(self, raw: Path) -> None:
+        self.write("nonsense")
+        assert run_manifest({"lesions": "table"})["lesion_id"].iloc[0] == "HAM_0"
+
+    def test_an_empty_table_is_refused(self, raw: Path) -> None:
+        self.write("image_id,lesion_id\n")
+        assert self.message() == (
+            "data.lesions=found needs data/found_lesions.csv, which names no lesion: run python -m tools.duplicates "
+            "first, with data.lesions=table"
+        )
+
+    def test_a_missing_table_is_refused(self, raw: Path) -> None:
+        assert "data/found_lesions.csv cannot be read ([Errno 2] No such file" in self.message()
+
+    def test_a_table_of_other_images_is_refused(self, raw: Path) -> None:
+        self.write("image_id,lesion_id\nstranger,found_1\n")
+        assert "data/found_lesions.csv names none of the 8 labelled images: run" in self.message()
+
+    @pytest.mark.parametrize(
+        ("rows", "fault"),
+        [
+            ("", "cannot be read (No columns"),
+            ("image_id\nISIC_0000001\n", "does not have the columns image_id and lesion_id"),
+            ("image_id,lesion_id\nISIC_0000001,a,b\n", "does not have the columns image_id and lesion_id"),
+            ("image_id,lesion_id,note\nISIC_0000001,a,b\n", "does not have the columns image_id and lesion_id"),
+            ('image_id,lesion_id\n"ISIC_0000001,a\n', "cannot be read ("),
+            (
+                "image_id,lesion_id\nISIC_0000001,a\nISIC_0000001,b\n",
+                "not valid: image_id field_uniqueness: ISIC_0000001",
+            ),
+            ("image_id,lesion_id\nISIC_0000001,\n", "not valid: lesion_id str_length"),
+            ("image_id,lesion_id\nISIC_0000001,\x1b[31m\n", "not valid: lesion_id no control characters"),
+        ],
+        ids=["nothing", "no lesion", "long row", "other column", "open quote", "twice", "no id", "control character"],
+    )
+    def test_a_table_that_cannot_be_used_is_refused(self, raw: Path, rows: str, fault: str) -> None:
+        self.write(rows)
+        assert fault in self.message()
+
+
 class TestDirectory:
     """A folder that is read in place."""
 

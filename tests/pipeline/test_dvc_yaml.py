@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 
 from benchmarks.startup import WITHOUT_TENSORFLOW
 from dermoscopy.runtime.params import Params, load_params
+from dermoscopy.runtime.paths import FOUND_LESIONS
 from dermoscopy.runtime.workspace import PROJECT
 from tests.support.imports import imported_files
 
@@ -67,10 +68,16 @@ def test_each_stage_lists_its_own_file_and_exactly_the_folders_that_it_imports_f
 
 
 @for_each_stage
-def test_data_that_a_stage_depends_on_are_made_by_an_earlier_stage(stage: str) -> None:
+def test_data_that_a_stage_depends_on_are_made_by_an_earlier_stage_or_are_in_git(stage: str) -> None:
     earlier = list(PIPELINE)[: list(PIPELINE).index(stage)]
     made = {path for other in earlier for path in outputs(other)}
-    assert set(PIPELINE[stage]["deps"]) - code_listed_by(stage) <= made
+    assert set(PIPELINE[stage]["deps"]) - code_listed_by(stage) <= made | {str(FOUND_LESIONS)}
+
+
+def test_found_lesions_are_always_there_and_for_git() -> None:
+    assert (PROJECT / FOUND_LESIONS).read_text(encoding="utf-8").startswith("image_id,lesion_id\n")
+    ignored = subprocess.run(["git", "check-ignore", FOUND_LESIONS], cwd=PROJECT, capture_output=True, check=False)  # noqa: S607
+    assert ignored.returncode == 1
 
 
 @for_each_stage
