@@ -133,7 +133,11 @@ def head_seconds(folder: Path, dim: int, images: int = IMAGES) -> tuple[float, f
 
 
 def write_made_up(folder: Path, dim: int, images: int) -> None:
-    """Write a folder of made-up features."""
+    """Write a folder of made-up features.
+
+    The seconds of an epoch depend on the length of the features and not on their values. Those of the two backbones
+    have 1,536 and 1,024 numbers; the real weights beside the checkout are MobileNetV2's, which gives 1,280.
+    """
     names = [f"ISIC_{number:07d}" for number in range(images)]
     index = pd.DataFrame({"image_id": names, "sha256": "0" * 64})
     info = made_up_info(AUGMENTATION, dim, images, VIEWS)

@@ -4,7 +4,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,15 +63,25 @@ def measure_stage(folder: Path, stage: str) -> Cost:
     return measure_command(stage_command(stage), folder)
 
 
-def timed_lines(command: Sequence[str], folder: Path) -> list[Line]:
+def timed_lines(command: Sequence[str], folder: Path, variables: Mapping[str, str] | None = None) -> list[Line]:
     """Run a command and return each line of its output, with the seconds from the start to its arrival.
 
     The last line is empty and tells when the command ended; a CalledProcessError if it failed.
+
+    Args:
+        command: the program and its arguments.
+        folder: in which it runs.
+        variables: of its environment, where they differ.
     """
     start = time.perf_counter()
     lines = []
     with subprocess.Popen(
-        command, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        cwd=folder,
+        env={**environment(), **(variables or {})},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     ) as process:
         assert process.stdout is not None
         lines = [(time.perf_counter() - start, line.rstrip("\n")) for line in process.stdout]

@@ -11,13 +11,12 @@ from typing import Any
 
 import pytest
 
+from benchmarks.real_data import SHARED
 from dermoscopy.runtime.keras_start import start_keras
-from dermoscopy.runtime.workspace import PROJECT
 from tests.support.once import made_once
 
 pytest_plugins = ["tests.support.machine"]
 
-SHARED = PROJECT.parent / "shared"
 BACKBONE_SIZE = 64  # pixels
 
 

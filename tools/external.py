@@ -17,13 +17,14 @@ from dermoscopy.data.manifest import find_images, inspect_images, read_valid_lab
 from dermoscopy.data.sources import directory
 from dermoscopy.data.tables import read_table, write_table
 from dermoscopy.model.classifier import Classifier
+from dermoscopy.model.head_info import read_head_info
 from dermoscopy.runtime.commands import run_command
 from dermoscopy.runtime.errors import DataError
 from dermoscopy.runtime.params import Data, Evaluate, load_params
 from dermoscopy.runtime.paths import EXTERNAL, MANIFEST
 from dermoscopy.scoring.evaluation import balanced_accuracy_in_words
 from dermoscopy.scoring.metrics import score, write_metrics
-from dermoscopy.scoring.predictions import class_names
+from dermoscopy.scoring.predictions import adjusted, class_names
 
 ISIC_CLASSES = ["MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC"]
 # As other tables have them, but with a decimal point in every number: the challenge's scorer refuses a column of 0.
@@ -57,7 +58,9 @@ def main() -> None:
     metrics = metrics.model_copy(update={"notes": metrics.notes + left_out(predictions, new, scored)})
     for note in metrics.notes:
         print(f"warning: external: {note}", file=sys.stderr)
-    write_table(submission(predictions), arguments.out / "submission.csv", SUBMISSION_FORMAT)
+    # the challenge takes the largest number for the answer
+    submitted = adjusted(predictions, read_head_info().prior, params.evaluate.prior_exponent)
+    write_table(submission(submitted), arguments.out / "submission.csv", SUBMISSION_FORMAT)
     write_table(predictions.drop(columns=["lesion_id", "sha256"]), arguments.out / "predictions.csv")
     write_metrics({"external": metrics}, arguments.out / "metrics.json")
     print(

@@ -4,15 +4,22 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 
-def choose_class(probabilities: ArrayLike, prior: ArrayLike, exponent: float) -> NDArray[np.intp]:
-    """Return the number, (n,), of the class of the largest probability / prior**exponent.
+def adjust(probabilities: ArrayLike, prior: ArrayLike, exponent: float) -> NDArray[np.float64]:
+    """Return probabilities / prior**exponent, (n, classes), each row divided by its sum.
 
-    With 0 it is the most probable class, with 1 the one that became likelier than it was before the image was seen; in
-    between accuracy is traded for balanced accuracy (Menon et al. 2021, arXiv:2007.07314, section 4.1).
+    The class of the largest one is predicted. With 0 it is the likeliest class, with 1 the one that became likelier
+    than it was before the image was seen; in between accuracy is traded for balanced accuracy (Menon et al. 2021,
+    arXiv:2007.07314, section 4.1).
 
     Args:
         probabilities: (n, classes).
         prior: (classes,), the share of each class among the training images.
         exponent: below 0 frequent classes are preferred even more.
     """
-    return (np.asarray(probabilities, np.float64) / np.asarray(prior, np.float64) ** exponent).argmax(axis=1)
+    adjusted = np.asarray(probabilities, np.float64) / np.asarray(prior, np.float64) ** exponent
+    return adjusted / adjusted.sum(axis=1, keepdims=True)
+
+
+def choose_class(probabilities: ArrayLike, prior: ArrayLike, exponent: float) -> NDArray[np.intp]:
+    """Return the number, (n,), of the predicted class; see `adjust`, whose arguments these are."""
+    return adjust(probabilities, prior, exponent).argmax(axis=1)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from benchmarks.kaggle_archive import FOLDERS
 from dermoscopy.data.sources import archive as source
 from dermoscopy.data.sources import kaggle
 from dermoscopy.runtime.errors import SourceError
@@ -18,7 +19,6 @@ from tests.support.machine import (
     CHUNK_BYTES,
     CLASSES,
     DONE,
-    FOLDERS,
     IMAGE_IDS,
     SMALL,
     Machine,

@@ -16,15 +16,15 @@ from typing import Literal
 
 import pytest
 
+from benchmarks.kaggle_archive import FOLDERS
+from benchmarks.kaggle_server import KaggleServer
 from benchmarks.workspace import Workspace
 from dermoscopy.data.sources import archive as source
 from dermoscopy.data.sources import kaggle
 from dermoscopy.runtime.errors import SourceError
-from tests.support.kaggle_server import KaggleServer
 from tests.support.machine import (
     CHUNK_BYTES,
     DONE,
-    FOLDERS,
     IMAGE_IDS,
     SMALL,
     Machine,

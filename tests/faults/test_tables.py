@@ -34,7 +34,13 @@ from tests.support.photographs import write_photographs
 BACKBONE = BackboneInfo(
     name="MobileNetV2", image_size=64, dim=1280, fingerprint="0" * 64, files={"backbone.bin": "0" * 64}
 )
-HEAD = HeadInfo(classes=["mel", "nv"], prior=[0.5, 0.5], class_weights=[1, 1], backbone="0" * 64, augmentation=PARAMS.augmentation)
+HEAD = HeadInfo(
+    classes=["mel", "nv"],
+    prior=[0.5, 0.5],
+    class_weights=[1, 1],
+    backbone="0" * 64,
+    augmentation=PARAMS.augmentation,
+)
 
 # The same examples in each run. What is in tmp_path may stay from one example to the next: each writes its file anew.
 fuzz = settings(

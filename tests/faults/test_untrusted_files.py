@@ -178,7 +178,13 @@ def test_a_hostile_head_is_refused_and_not_executed(
     keras: Any, lambda_model: Any, mark: Path, tmp_path: Path, write: Callable[..., None]
 ) -> None:
     head, info = tmp_path / "head.keras", tmp_path / "head.json"
-    described = HeadInfo(classes=["mel", "nv"], prior=[0.5, 0.5], class_weights=[1, 1], backbone="0", augmentation=PARAMS.augmentation)
+    described = HeadInfo(
+        classes=["mel", "nv"],
+        prior=[0.5, 0.5],
+        class_weights=[1, 1],
+        backbone="0",
+        augmentation=PARAMS.augmentation,
+    )
     info.write_text(described.model_dump_json())
     write(keras, lambda_model, mark, head)
     mark.unlink(missing_ok=True)  # saving calls the layer
@@ -207,7 +213,13 @@ def test_predict_refuses_a_hostile_head_in_one_line(
 ) -> None:
     make_project(tmp_path, backbones["first"], images=1)
     lambda_model.save(tmp_path / "models/head.keras")
-    info = HeadInfo(classes=["mel", "nv"], prior=[0.5, 0.5], class_weights=[1, 1], backbone="0", augmentation=PARAMS.augmentation)
+    info = HeadInfo(
+        classes=["mel", "nv"],
+        prior=[0.5, 0.5],
+        class_weights=[1, 1],
+        backbone="0",
+        augmentation=PARAMS.augmentation,
+    )
     (tmp_path / "models/head.json").write_text(info.model_dump_json())
     mark.unlink(missing_ok=True)
     command = [sys.executable, "-m", "tools.predict", "data/raw/images"]

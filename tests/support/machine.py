@@ -1,13 +1,10 @@
 """A user's machine, on which the download stage is run in a process of its own, and the archives it fetches."""
 
-import json
 import os
 import subprocess
 import sys
 import time
-import zipfile
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,23 +12,21 @@ import cv2
 import numpy as np
 import pytest
 
+from benchmarks.kaggle_archive import FOLDERS, write_archive
+from benchmarks.kaggle_server import KaggleServer, meet
 from dermoscopy.data.sources import archive as source
 from dermoscopy.data.sources import kaggle
 from dermoscopy.runtime.params import load_params
 from dermoscopy.runtime.workspace import PROJECT
-from tests.support.kaggle_server import KaggleServer
 from tests.support.params_file import write_params
 
 CLASSES = ["akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"]
 SMALL = 42  # images in the archive of all tests that do not need the true number
 IMAGE_IDS = [f"ISIC_{24306 + number:07d}" for number in range(source.IMAGES)]
-FOLDERS = ["HAM10000_images_part_1", "HAM10000_images_part_2", "ham10000_images_part_1", "ham10000_images_part_2"]
-PIXEL_TABLES = ["hmnist_28_28_L.csv", "hmnist_28_28_RGB.csv", "hmnist_8_8_L.csv", "hmnist_8_8_RGB.csv"]
-UPLOADED = datetime(2018, 9, 20, tzinfo=UTC).timestamp()
 CHUNK_BYTES = 2**20  # what the client reads and writes at once; a cut loses at most one
 DONE = "download: kaggle data are in data/raw\n"
 WHOLE = "download: data/raw is whole already\n"
-# What sitecustomize.py sets in the process of the stage.
+# What is set in the process of the stage: see `meet`.
 SETTINGS = [
     *("endpoint", "images", "archive_bytes", "extracted_bytes"),
     *("retries", "first_pause", "longest_pause", "silence"),
@@ -46,21 +41,15 @@ def build_archive(
     folders: list[str] = FOLDERS,
     leave_out: int = 0,
 ) -> Path:
-    """Write an archive in the layout of the real one: two folders of halves, twice, the labels, four pixel tables."""
+    """Write an archive of drawn images; the last bytes of each file are its image_id."""
     ok, pixels = cv2.imencode(".jpg", np.full((4, 4, 3), (120, 150, 220), np.uint8))
     assert ok
     jpeg = pixels.tobytes() + np.random.default_rng(1).bytes(padding)  # no decoder reads what follows the end
     names = IMAGE_IDS[:images]
     rows = [f"HAM_{i:07d},{name},{classes[i % len(classes)]},histo,45.0,male,back" for i, name in enumerate(names)]
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(source.METADATA, "\n".join(["lesion_id,image_id,dx,dx_type,age,sex,localization", *rows]))
-        for first, second in zip(folders[::2], folders[1::2], strict=True):
-            for number, name in enumerate(names[leave_out:]):
-                archive.writestr(f"{first if number < images // 2 else second}/{name}.jpg", jpeg + name.encode())
-        for name in PIXEL_TABLES:
-            archive.writestr(name, "pixel0000,label\n169,2\n")
-    os.utime(path, (UPLOADED, UPLOADED))
-    return path
+    labels = "\n".join(["lesion_id,image_id,dx,dx_type,age,sex,localization", *rows]).encode()
+    files = {name: jpeg + name.encode() for name in names[leave_out:]}
+    return write_archive(path, labels, files, images // 2, folders)
 
 
 class Finished(NamedTuple):
@@ -92,7 +81,6 @@ class Machine:
         self.environment = {
             "HOME": str(self.home),
             "PATH": os.environ["PATH"],
-            "KAGGLE_API_ENVIRONMENT": "LOCALHOST",
             "KAGGLE_USERNAME": server.username,
             "KAGGLE_KEY": server.key,
         }
@@ -105,12 +93,8 @@ class Machine:
         del self.environment["KAGGLE_USERNAME"], self.environment["KAGGLE_KEY"]
 
     def settings(self, project: Path) -> dict[str, str]:
-        """Return the environment in which the download stage of a project meets the server: see sitecustomize.py."""
-        return self.environment | {
-            "PYTHONPATH": str(Path(__file__).parent / "download_settings"),
-            "TEST_PROJECT": str(project),
-            "TEST_SETTINGS": json.dumps({name: getattr(self, name) for name in SETTINGS}),
-        }
+        """Return the environment in which the download stage of a project meets the server, signed in."""
+        return self.environment | meet(project, **{name: getattr(self, name) for name in SETTINGS})
 
     def start(self, stderr: int = subprocess.PIPE) -> "subprocess.Popen[str]":
         write_params(self.project, {"data": self.params})

@@ -1,10 +1,14 @@
 """The external test: which images count, and the table for the challenge."""
 
+from pathlib import Path
+
+import numpy as np
 import pandas as pd
 import pytest
 
+from dermoscopy.data.tables import write_table
 from tests.support.prediction_tables import make_predictions
-from tools.external import ISIC_CLASSES, left_out, submission, without_known
+from tools.external import ISIC_CLASSES, SUBMISSION_FORMAT, left_out, submission, without_known
 
 
 @pytest.fixture
@@ -49,3 +53,15 @@ def test_the_submission_has_the_challenges_seven_classes(predictions: pd.DataFra
     assert list(table["image"]) == list(predictions["image_id"])
     assert table["MEL"].tolist() == predictions["p_mel"].tolist()
     assert (table[["BCC", "AKIEC", "BKL", "DF", "VASC"]] == 0).all(axis=None)
+
+
+def test_every_number_of_the_submission_has_a_decimal_point_and_is_the_models(
+    predictions: pd.DataFrame, tmp_path: Path
+) -> None:
+    given = predictions.assign(p_mel=np.array([0.1, 1, 0, 1e-12, 2 / 3, 0.25], np.float32))
+    write_table(submission(given), tmp_path / "submission.csv", SUBMISSION_FORMAT)
+    text = pd.read_csv(tmp_path / "submission.csv", dtype=str)
+    assert text[ISIC_CLASSES].map(lambda number: "." in number).all(axis=None)
+    written = pd.read_csv(tmp_path / "submission.csv")
+    assert (written[ISIC_CLASSES].dtypes == np.float64).all()
+    assert written["MEL"].astype(np.float32).tolist() == given["p_mel"].tolist()

@@ -1,7 +1,8 @@
 """A server that speaks what the kaggle client speaks, with faults on request.
 
 As at Kaggle there are two hosts. The API (localhost) knows the credentials and answers a download with a redirect to
-a signed address; the storage (127.0.0.1) wants that signature and no credentials, and serves ranges.
+a signed address; the storage (127.0.0.1) wants that signature and no credentials, and serves ranges. Tests ask for
+faults; a benchmark and a test let it serve the real images.
 """
 
 import base64
@@ -20,6 +21,7 @@ from typing import Any, Literal
 API = "/api/v1/"
 STORAGE = "/storage/archive.zip"
 BLOCK_BYTES = 65_536
+SETTINGS_FOLDER = Path(__file__).with_name("download_settings")
 
 
 @dataclass
@@ -109,6 +111,22 @@ class KaggleServer(ThreadingHTTPServer):
     def transfers(self) -> list[Request]:
         """Requests for the archive itself."""
         return [request for request in self.requests if request.path.startswith(STORAGE)]
+
+
+def meet(project: Path, **settings: Any) -> dict[str, str]:
+    """Return the environment in which the download stage of a project meets a local server; credentials come on top.
+
+    Args:
+        project: the folder whose modules are run.
+        settings: `endpoint`, the server's; and, in lower case, any name of dermoscopy/data/sources/kaggle.py, or
+            `images` of archive.py beside it, that the stage is to take another value for.
+    """
+    return {
+        "KAGGLE_API_ENVIRONMENT": "LOCALHOST",
+        "PYTHONPATH": str(SETTINGS_FOLDER),
+        "DOWNLOAD_PROJECT": str(project),
+        "DOWNLOAD_SETTINGS": json.dumps(settings),
+    }
 
 
 class _Handler(BaseHTTPRequestHandler):
