@@ -195,7 +195,7 @@ def false_alarms_table(manifest: pd.DataFrame) -> list[Row]:
     """Return how often one split's trainings that differ in nothing but their seed are called different."""
     params = load_params()
     part = assign_parts(manifest, params.split)
-    images = manifest[["image_id", "label"]]
+    images = manifest[["image_id", "label", "sha256"]]
     trainings = [Training(with_seed(params, seed), images, part) for seed in LEAK_SEEDS]
     lesions = manifest[["image_id", "lesion_id"]]
     tables = [part_of(trained.predictions, "test").merge(lesions) for trained in train_each(trainings)]
@@ -217,7 +217,7 @@ def split_by_image(params: Params, manifest: pd.DataFrame, like: "pd.Series[str]
     shares = {name: float((like == name).mean()) for name in ("validation", "test")}
     split = params.split.model_copy(update={"group": "image", **shares})
     of_seed = with_seed(params.model_copy(update={"split": split}), seed)
-    return Training(of_seed, manifest[["image_id", "label"]], assign_parts(manifest, of_seed.split))
+    return Training(of_seed, manifest[["image_id", "label", "sha256"]], assign_parts(manifest, of_seed.split))
 
 
 def share_of_leaks(manifest: pd.DataFrame, part: "pd.Series[str]") -> float:

@@ -24,10 +24,10 @@ from dermoscopy.data.images import configure_image_libraries
 from dermoscopy.data.sources.archive import METADATA
 from dermoscopy.data.sources.kaggle import DATASET
 from dermoscopy.runtime.paths import CHUNKS, FEATURES, RAW
+from dermoscopy.scoring.metrics import HEADLINES
 
 FIRST_PART = 5_000  # images in the first folder of the real archive
 QUALITY = 95
-HEADLINES = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auc")
 
 
 class KaggleRun:

@@ -12,7 +12,7 @@ from dermoscopy.runtime.commands import run_command
 from dermoscopy.runtime.paths import PREDICTIONS_TTA
 from dermoscopy.scoring.comparison import Difference, compare, holm, verdict
 from dermoscopy.scoring.metrics import HEADLINES
-from dermoscopy.scoring.repeated_runs import RepeatedRun, difference_table, repeated_verdict, train_again
+from dermoscopy.scoring.repeated_runs import RepeatedRun, certain, difference_table, repeated_verdict, train_again
 from dermoscopy.scoring.runs import Run, load_run, params_that_differ, require_same_images
 
 ONE_TRAINING = (
@@ -107,8 +107,11 @@ def print_repeated(runs: list[RepeatedRun]) -> None:
         table, difference = difference_table(first, other)
         differences.append(difference)
         print(f"\n{table.to_string(float_format='%.3f', na_rep='')}")
-    corrected = holm([1.0 if difference.p_value is None else difference.p_value for difference in differences])
     print()
+    if len(others) == 1:
+        print(repeated_verdict(first, others[0], differences[0]))
+        return
+    corrected = holm([certain(difference) for difference in differences])
     for other, difference, p in zip(others, differences, corrected, strict=True):
         print(repeated_verdict(first, other, difference, p))
 

@@ -34,7 +34,7 @@ def main() -> None:
     manifest = read_table(MANIFEST, "image_id", "label", "lesion_id", "sha256")
     require_current_features(manifest, params)  # better said before the first fold
     fold = assign_folds(manifest, folds, params.split)
-    images = manifest[["image_id", "label"]]
+    images = manifest[["image_id", "label", "sha256"]]
     trainings = [Training(params, images, fold_parts(manifest, fold == number, params)) for number in range(folds)]
     tables = []
     for number, (training, trained) in enumerate(zip(trainings, train_each(trainings), strict=True)):

@@ -17,6 +17,7 @@ from dermoscopy.features.near_duplicates import connect_pairs, find_pairs
 from dermoscopy.features.store import FeatureReader
 from dermoscopy.model.repetition import require_current_features
 from dermoscopy.runtime.commands import run_command
+from dermoscopy.runtime.errors import DataError
 from dermoscopy.runtime.params import load_params
 from dermoscopy.runtime.paths import DUPLICATES, FOUND_LESIONS, MANIFEST, RAW, SPLIT
 
@@ -32,6 +33,8 @@ def main() -> None:
     # the manifest may have lesions that this command found before
     labels = read_valid_labels(RAW / "labels.csv").set_index("image_id")
     images = manifest.assign(lesion_id=manifest["image_id"].map(labels["lesion_id"]), part=read_parts(manifest))
+    if images["lesion_id"].isna().any():
+        raise DataError(f"{MANIFEST} has images that {RAW / 'labels.csv'} does not name: run dvc repro manifest")
 
     pairs = find_pairs(images, FeatureReader())
     table = pair_table(images, pairs)
@@ -71,13 +74,14 @@ def pair_table(images: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
 def found_lesions(images: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
     """Return `image_id, lesion_id` of each image that shares its lesion with another, as pairs and label table say.
 
-    What the label table knows is kept: a pair joins two of its lesions. A lesion is named after its first image.
+    What the label table knows is kept: a pair joins two of its lesions. A lesion has the name that its first image has
+    there, or where it has none the name of that image.
     """
     number = np.arange(len(images))
     first_of_lesion = pd.Series(number).groupby(images["lesion_id"].to_numpy()).transform("first")
     edges = np.concatenate([pairs[["first", "second"]], np.column_stack([first_of_lesion, number])])
-    group = images["image_id"].groupby(connect_pairs(edges, len(images)))
-    lesions = pd.DataFrame({"image_id": images["image_id"], "lesion_id": "found_" + group.transform("first")})
+    group = images["lesion_id"].groupby(connect_pairs(edges, len(images)))
+    lesions = pd.DataFrame({"image_id": images["image_id"], "lesion_id": group.transform("first")})
     return lesions[group.transform("size") > 1]
 
 
@@ -97,10 +101,11 @@ def summarize(images: pd.DataFrame, table: pd.DataFrame, lesions: pd.DataFrame) 
             f"{right} pairs are of one lesion in the label table too, which has {known}: {precision}"
             f"recall {right / known:.3f}"
         )
-    lines.append(
-        f"the pairs are in {DUPLICATES}, the surest first, and the lesions in {FOUND_LESIONS}: look at the pairs, "
-        "then run dvc exp run -S data.lesions=found"
-    )
+    if len(lesions):
+        lines.append(
+            f"the pairs are in {DUPLICATES}, the surest first, and the lesions in {FOUND_LESIONS}: look at the pairs, "
+            "then run dvc exp run -S data.lesions=found"
+        )
     return lines
 
 

@@ -21,7 +21,8 @@ from dermoscopy.scoring.evaluation import evaluate_without_intervals
 from dermoscopy.scoring.metrics import HEADLINES, Metrics
 
 AVERAGED = (*HEADLINES, "log_loss", "log_loss_calibrated", "ece", "ece_calibrated")
-FIXED = {"data", "backbone", "features", "report"}  # sections that the features are made by, or that change no number
+# sections that make the features, or change no number
+FIXED = {"data", "backbone", "augmentation", "features", "report"}
 
 
 def main() -> None:
@@ -74,10 +75,12 @@ def changed_params(changes: Sequence[str]) -> Params:
         for key, value in values
         if value != getattr(getattr(stored, section), key)
     }
+    if params.augmentation.views < stored.augmentation.views:
+        different.discard("augmentation.views")
     if beyond := sorted(key for key in different if key.split(".")[0] in FIXED or key.endswith(".seed")):
         raise ParamsError(
-            f"{beyond[0]} cannot be changed here, where only split, training and evaluation are repeated and the seeds "
-            "are counted: use dvc exp run"
+            f"{beyond[0]} cannot be changed here, where only split, training and evaluation are repeated, on the "
+            "features that are there, and the seeds are counted: use dvc exp run"
         )
     return params
 

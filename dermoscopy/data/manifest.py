@@ -84,7 +84,7 @@ def check_data(
     """
     labels = read_valid_labels(raw / "labels.csv")
     if lesions == "found":
-        labels["lesion_id"] = found_lesions(labels["image_id"])
+        labels["lesion_id"] = found_lesions(labels)
     files = find_images(raw)
     images, rejected = inspect_images(labels["image_id"], files)
     if len(rejected) and on_bad_image == "fail":
@@ -115,8 +115,8 @@ def read_valid_labels(path: Path) -> pd.DataFrame:
     return validate(LABELS_SCHEMA, read_labels(path), "label table")
 
 
-def found_lesions(image_ids: "pd.Series[str]") -> "pd.Series[str]":
-    """Return the lesion of each image as data/found_lesions.csv says; an image that is not in it is its own.
+def found_lesions(labels: pd.DataFrame) -> "pd.Series[str]":
+    """Return the lesion of each image as data/found_lesions.csv says, or where it does not name it the label table.
 
     Raises:
         DataError: the table cannot be used, is empty, or names none of these images.
@@ -132,10 +132,10 @@ def found_lesions(image_ids: "pd.Series[str]") -> "pd.Series[str]":
     table = validate(FOUND_LESIONS_SCHEMA, table, str(FOUND_LESIONS))
     if table.empty:
         raise DataError(f"data.lesions=found needs {FOUND_LESIONS}, which names no lesion: {remedy}")
-    lesion = image_ids.map(table.set_index("image_id")["lesion_id"])
+    lesion = labels["image_id"].map(table.set_index("image_id")["lesion_id"])
     if lesion.isna().all():
-        raise DataError(f"{FOUND_LESIONS} names none of the {len(image_ids)} labelled images: {remedy}")
-    return lesion.fillna(image_ids)
+        raise DataError(f"{FOUND_LESIONS} names none of the {len(labels)} labelled images: {remedy}")
+    return lesion.fillna(labels["lesion_id"])
 
 
 def validate(schema: pa.DataFrameSchema, table: pd.DataFrame, name: str) -> pd.DataFrame:

@@ -45,7 +45,14 @@ def assign_parts(manifest: pd.DataFrame, split: Split) -> "pd.Series[str]":
     for part in [*wanted, "train"]:
         for missing in sorted(set(label) - set(label[part_of_group == part])):
             raise too_rare(missing, label, split.group)
-    return pd.Series(part_of_group.reindex(group).to_numpy(), manifest.index)
+    part_of_image = pd.Series(part_of_group.reindex(group).to_numpy(), manifest.index)
+    learnt = manifest["label"][part_of_image == "train"]
+    for missing in sorted(set(manifest["label"]) - set(learnt)):
+        raise DataError(
+            f"class {missing} has no training image: its images are in {split.group}s that have mostly other labels: "
+            "correct these labels, add images of it, or try another split.seed"
+        )
+    return part_of_image
 
 
 def assign_folds(manifest: pd.DataFrame, folds: int, split: Split) -> NDArray[np.intp]:

@@ -3,11 +3,10 @@
 from typing import Literal
 
 import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 
-def class_weights(target: "pd.Series[int]", classes: int, how: Literal["balanced", "none"]) -> NDArray[np.float64]:
+def class_weights(target: ArrayLike, classes: int, how: Literal["balanced", "none"]) -> NDArray[np.float64]:
     """Return the weight, (classes,), of an image of each class.
 
     Args:

@@ -13,10 +13,13 @@ def adjust(probabilities: ArrayLike, prior: ArrayLike, exponent: float) -> NDArr
 
     Args:
         probabilities: (n, classes).
-        prior: (classes,), the share of each class among the training images.
+        prior: (classes,), the share of each class among the training images; one with 0 is never predicted.
         exponent: below 0 frequent classes are preferred even more.
     """
-    adjusted = np.asarray(probabilities, np.float64) / np.asarray(prior, np.float64) ** exponent
+    share = np.asarray(prior, np.float64)
+    factor = np.zeros_like(share)
+    factor[share > 0] = share[share > 0] ** -exponent
+    adjusted = np.asarray(probabilities, np.float64) * factor
     return adjusted / adjusted.sum(axis=1, keepdims=True)
 
 

@@ -33,7 +33,7 @@ class Training:
 
     Attributes:
         params: of it; `evaluate.tta` says which views of an image are predicted.
-        images: `image_id, label` of all images.
+        images: `image_id, label, sha256` of all images.
         part: of each image. `train` is learnt from, `validation` decides when to stop; all but `train` is predicted.
         project: the folder that has the features.
     """
@@ -46,14 +46,21 @@ class Training:
     @property
     def prior(self) -> list[float]:
         """The share of each class, in the order of the outputs, among the images that are learnt from."""
-        return class_shares(self.images["label"][self.part == "train"], sorted(self.images["label"].unique()))
+        return class_shares(self._learnt, self._classes)
 
     @property
     def class_weights(self) -> list[float]:
         """How much an image of each class counts, in the order of the outputs."""
-        learnt = self.images["label"][self.part == "train"]
-        target = pd.Series(pd.Categorical(learnt, categories=sorted(self.images["label"].unique())).codes)
-        return class_weights(target, len(self.prior), self.params.train.class_weights).tolist()
+        target = pd.Index(self._classes).get_indexer(pd.Index(self._learnt))
+        return class_weights(target, len(self._classes), self.params.train.class_weights).tolist()
+
+    @property
+    def _learnt(self) -> "pd.Series[str]":
+        return self.images["label"][self.part == "train"]
+
+    @property
+    def _classes(self) -> list[str]:
+        return sorted(self.images["label"].unique())
 
 
 class Trained(NamedTuple):
@@ -87,7 +94,7 @@ def trainings_of_seeds(
         DataError: a class is too rare for the parts.
     """
     of_seeds = [with_seed(params, seed) for seed in seeds]
-    images = manifest[["image_id", "label"]]
+    images = manifest[["image_id", "label", "sha256"]]
     return [Training(one, images, assign_parts(manifest, one.split), project) for one in of_seeds]
 
 

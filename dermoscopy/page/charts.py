@@ -121,7 +121,7 @@ def reliability_chart(reliability: pd.DataFrame) -> Chart:
 def trade_off_chart(trade_off: pd.DataFrame, chosen: float) -> Chart:
     """Return the chart of accuracy over balanced accuracy, a dot for each exponent; the chosen one as a second line."""
     x, y = trade_off["balanced_accuracy"], trade_off["accuracy"]
-    here = trade_off["prior_exponent"] == chosen
+    here = np.isclose(trade_off["prior_exponent"], chosen)  # the table has nine digits
     return draw_chart(
         [("first", x, y), ("second", x[here], y[here])],
         "balanced accuracy",

@@ -158,13 +158,14 @@ def _changed(text: str, changes: Sequence[str]) -> str:
     from dvc.exceptions import DvcException
     from dvc.utils.hydra import apply_overrides
     from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
 
     with TemporaryDirectory() as folder:
         copy = Path(folder) / PARAMS
         copy.write_text(text, encoding="utf-8")
         try:
             apply_overrides(copy, list(changes))
-        except (DvcException, HydraException) as error:
+        except (DvcException, HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
             reason = one_line(str(error.__cause__ or error))
             raise ParamsError(f"{' '.join(changes)}: no change of params, as section.key=value: {reason}") from None
         return copy.read_text(encoding="utf-8")

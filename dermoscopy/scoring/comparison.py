@@ -183,13 +183,29 @@ def verdict(first: Run, other: Run, difference: Difference, p_corrected: float |
         return (
             f"{first.name} and {other.name} are identical: the same predictions for all {len(first.test)} test images."
         )
-    row = difference.metrics.loc["balanced_accuracy"]
-    limits = "no interval" if np.isnan(row["low"]) else f"95 % interval {row['low']:+.3f} to {row['high']:+.3f}"
+    row = difference.metrics.loc["balanced_accuracy"].to_numpy(np.float64)
+    mean, low, high = row[2:].tolist()
+    limits = None if np.isnan(low) else (low, high)
     p, words = (difference.p_value, "p") if p_corrected is None else (p_corrected, "Holm-corrected p")
-    detail = (
-        f"balanced accuracy {row['difference']:+.3f}, {limits}, {words} = {p:.2g}, on {len(first.test)} images of "
-        f"{first.test['lesion_id'].nunique()} lesions"
-    )
+    where = f"on {len(first.test)} images of {first.test['lesion_id'].nunique()} lesions"
+    return judge(first.name, other.name, mean, limits, p, words, where)
+
+
+def judge(
+    first: str, other: str, difference: float, limits: tuple[float, float] | None, p: float, p_words: str, where: str
+) -> str:
+    """Return the sentence that says whether `other` is better, by its difference in balanced accuracy and the p-value.
+
+    Args:
+        first, other: the names.
+        difference: in balanced accuracy.
+        limits: its interval, if there is one.
+        p: decides, with ALPHA.
+        p_words: what kind of p-value it is.
+        where: what the difference was measured on.
+    """
+    interval_words = f"95 % interval {limits[0]:+.3f} to {limits[1]:+.3f}" if limits else "no interval"
+    detail = f"balanced accuracy {difference:+.3f}, {interval_words}, {p_words} = {p:.2g}, {where}"
     if p >= ALPHA:
-        return f"{other.name} is not distinguishable from {first.name} with this much data: {detail}."
-    return f"{other.name} is {'better' if row['difference'] > 0 else 'worse'} than {first.name}: {detail}."
+        return f"{other} is not distinguishable from {first} with this much data: {detail}."
+    return f"{other} is {'better' if difference > 0 else 'worse'} than {first}: {detail}."

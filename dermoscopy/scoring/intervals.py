@@ -39,8 +39,8 @@ def share_interval(share: float, observations: float) -> tuple[float, float]:
     return float(min(share, max(0, middle - reach))), float(max(share, min(1, middle + reach)))
 
 
-def mean_interval(shares: Floats, observations: NDArray[np.int64]) -> tuple[float, float] | None:
-    """Return the 95 % interval, low and high, of the mean of independent shares; None without any.
+def mean_interval(shares: Floats, observations: NDArray[np.int64]) -> tuple[float, float]:
+    """Return the 95 % interval, low and high, of the mean of independent shares.
 
     From the limits of each share by Clopper and Pearson (1934, Biometrika 26:404-413), put together as Zou, Huang and
     Zhang do (2009, Computational Statistics and Data Analysis 53:1080-1085): the distances from the share to its limit
@@ -48,12 +48,10 @@ def mean_interval(shares: Floats, observations: NDArray[np.int64]) -> tuple[floa
     misses too often where some classes have a lesion or two; see benchmarks/coverage.py.
 
     Args:
-        shares: (k,), each 0 to 1; those that are NaN are left out.
+        shares: (k,), each 0 to 1, or NaN, which is left out; one at least is not.
         observations: (k,), of how many each is.
     """
     defined = ~np.isnan(shares)
-    if not defined.any():
-        return None
     share, number = shares[defined], observations[defined]
     # betaincinv gives NaN at the ends, where the limit is 0 or 1
     right, wrong, tail = share * number, (1 - share) * number, (1 - LEVEL) / 2

@@ -13,7 +13,7 @@ from dermoscopy.model.repetition import Training, require_current_features, trai
 from dermoscopy.runtime.errors import DataError, ParamsError
 from dermoscopy.runtime.params import load_params
 from dermoscopy.runtime.paths import BACKBONE, FEATURES, MANIFEST, PARAMS
-from dermoscopy.scoring.comparison import ALPHA, RepeatedDifference, corrected_difference
+from dermoscopy.scoring.comparison import RepeatedDifference, corrected_difference, judge
 from dermoscopy.scoring.evaluation import evaluate_without_intervals
 from dermoscopy.scoring.metrics import HEADLINES, Metrics
 from dermoscopy.scoring.runs import revision
@@ -68,21 +68,26 @@ def trainings_of(name: str, project: Path, seeds: Sequence[int]) -> list[Trainin
         params = load_params(project / PARAMS)
         manifest = read_table(project / MANIFEST, "image_id", "label", "lesion_id", "sha256")
         require_current_features(manifest, params, project)
-    except (ParamsError, DataError) as error:
-        raise type(error)(f"{name}: {error}") from None
+        trainings = trainings_of_seeds(params, manifest, seeds, project)
+    except ParamsError as error:
+        reason = str(error).replace(f"{project}/", "")
+        raise ParamsError(f"{name} cannot be trained again by this version of the pipeline: {reason}") from None
+    except DataError as error:
+        reason = str(error).replace(f"{project}/", "")
+        raise DataError(f"{name} cannot be trained again: {reason}") from None
     if params.split.test == 0:
         raise DataError(f"{name} has no test images (split.test = 0): compare runs with a test part")
-    return trainings_of_seeds(params, manifest, seeds, project)
+    return trainings
 
 
 def require_same_parts(first: str, ours: list[Training], other: str, theirs: list[Training]) -> None:
-    """Raise a DataError unless with each seed two revisions have the same images, labels and parts."""
+    """Raise a DataError unless with each seed two revisions have the same images, contents, labels and parts."""
     for one, two in zip(ours, theirs, strict=True):
         tables = [training.images.assign(part=training.part).reset_index(drop=True) for training in (one, two)]
         if not tables[0].equals(tables[1]):
             raise DataError(
                 f"{first} and {other} cannot be compared: with seed {one.params.split.seed} they have other images, "
-                "labels or parts: run both with the same data and the same params under split"
+                "contents, labels or parts: run both with the same data and the same params under split"
             )
 
 
@@ -102,21 +107,24 @@ def difference_table(first: RepeatedRun, other: RepeatedRun) -> tuple[pd.DataFra
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).astype(float), found["balanced_accuracy"]
 
 
-def repeated_verdict(first: RepeatedRun, other: RepeatedRun, difference: RepeatedDifference, p: float) -> str:
+def repeated_verdict(
+    first: RepeatedRun, other: RepeatedRun, difference: RepeatedDifference, p_corrected: float | None = None
+) -> str:
     """Return a plain sentence: identical, better, worse, or not distinguishable by balanced accuracy.
 
     Args:
         first: what is compared with.
         other: what is compared.
-        difference: in balanced accuracy.
-        p: its p-value, corrected where several are compared.
+        difference: in balanced accuracy; without spread to judge by it counts as not distinguishable.
+        p_corrected: its p-value, corrected because several are compared.
     """
     if first.metrics == other.metrics:
         return f"{first.name} and {other.name} are identical: the same test metrics with every seed."
-    interval = "no interval"
-    if difference.low is not None:
-        interval = f"95 % interval {difference.low:+.3f} to {difference.high:+.3f}"
-    detail = f"balanced accuracy {difference.mean:+.3f}, {interval}, over {len(first.metrics)} seeds"
-    if p >= ALPHA:
-        return f"{other.name} is not distinguishable from {first.name} with this much data: {detail}."
-    return f"{other.name} is {'better' if difference.mean > 0 else 'worse'} than {first.name}: {detail}."
+    limits = None if difference.low is None or difference.high is None else (difference.low, difference.high)
+    p, words = (certain(difference), "p") if p_corrected is None else (p_corrected, "Holm-corrected p")
+    return judge(first.name, other.name, difference.mean, limits, p, words, f"over {len(first.metrics)} seeds")
+
+
+def certain(difference: RepeatedDifference) -> float:
+    """Return the p-value, 1 where there is no spread to judge by."""
+    return 1.0 if difference.p_value is None else difference.p_value

@@ -77,6 +77,7 @@ def revision(name: str, *paths: Path) -> Iterator[Path]:
         return
     from dvc.api import DVCFileSystem
     from dvc.exceptions import DvcException
+    from dvc_data.index import DataIndexError  # of a folder that the cache lacks
 
     with TemporaryDirectory() as folder:
         try:
@@ -84,7 +85,7 @@ def revision(name: str, *paths: Path) -> Iterator[Path]:
             for path in paths:
                 (folder / path).parent.mkdir(parents=True, exist_ok=True)
                 files.get(path.as_posix(), str(folder / path), recursive=files.isdir(path.as_posix()))
-        except (DvcException, FileNotFoundError) as error:
+        except (DvcException, DataIndexError, FileNotFoundError) as error:
             raise unreadable(name, error) from None
         yield Path(folder)
 

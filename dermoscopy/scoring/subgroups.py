@@ -23,7 +23,7 @@ def score_subgroups(predictions: pd.DataFrame) -> pd.DataFrame:
             absent = [name for name in class_names(predictions) if not (images["label"] == name).any()]
             lesions = images["lesion_id"].nunique()
             counts = count_metrics(images)(np.ones((1, len(images))))
-            limits = mean_interval(counts["recall"][0], lesions_of_classes(images)[0]) or (np.nan, np.nan)
+            limits = mean_interval(counts["recall"][0], lesions_of_classes(images)[0])
             notes = [f"under {FEW} images"] if len(images) < FEW else []
             notes += [f"without {', '.join(absent)}"] if absent else []
             scores = [counts["balanced_accuracy"][0], *limits, "; ".join(notes)]

@@ -270,7 +270,7 @@ def test_without_raw_data_the_label_table_is_missed(project: Path) -> None:
 
 
 class TestFoundLesions:
-    """data.lesions=found: data/found_lesions.csv says which images are of one lesion, whatever the label table says."""
+    """data.lesions=found: data/found_lesions.csv says the lesion of an image, and of the others the label table."""
 
     def write(self, text: str) -> None:
         Path("data/found_lesions.csv").write_text(text)
@@ -282,15 +282,16 @@ class TestFoundLesions:
         assert written() == (["data/found_lesions.csv"] if Path("data/found_lesions.csv").exists() else [])
         return str(error.value)
 
-    def test_they_take_the_place_of_the_label_tables_and_an_image_that_is_not_there_is_its_own(
+    def test_they_take_the_place_of_the_label_tables_which_says_it_of_the_others(
         self, raw: Path, photographs: list[Path]
     ) -> None:
         names = [photograph.stem for photograph in photographs]
         self.write(f"image_id,lesion_id\n{names[1]},found_1\n{names[6]},found_1\nstranger,found_1\n")
-        expected = [name if number not in (1, 6) else "found_1" for number, name in enumerate(names)]
+        known = run_manifest({"lesions": "table"})["lesion_id"]
+        expected = [lesion if number not in (1, 6) else "found_1" for number, lesion in enumerate(known)]
         assert run_manifest({"lesions": "found"})["lesion_id"].to_list() == expected
         statistics = json.loads(Path("metrics/data.json").read_text())
-        assert (statistics["lesions"], statistics["lesions_with_several_labels"]) == (7, 1)
+        assert (statistics["lesions"], statistics["lesions_with_several_labels"]) == (6, 1)
 
     def test_with_the_label_tables_lesions_the_file_is_not_read(self, raw: Path) -> None:
         self.write("nonsense")

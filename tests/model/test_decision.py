@@ -22,6 +22,11 @@ def test_a_larger_exponent_prefers_the_rare_class(exponent: float, classes: list
     assert choose_class(PROBABILITIES, PRIOR, exponent).tolist() == classes
 
 
+def test_a_class_that_was_never_learnt_is_never_predicted() -> None:
+    assert choose_class([[0.3, 0.3, 0.4]], [0.5, 0.5, 0], 1).tolist() == [0]
+    assert adjust([[0.3, 0.3, 0.4]], [0.5, 0.5, 0], 1)[0].tolist() == pytest.approx([0.5, 0.5, 0])
+
+
 def test_the_decision_is_the_one_that_is_best_where_classes_are_equally_frequent() -> None:
     # Bayes: dividing by the prior gives the posterior of a world with equal priors
     random = np.random.default_rng(0)

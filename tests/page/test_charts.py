@@ -2,8 +2,16 @@
 
 import numpy as np
 import pandas as pd
+import pytest
 
-from dermoscopy.page.charts import draw_chart, precision_recall_chart, reliability_chart, roc_chart, training_chart
+from dermoscopy.page.charts import (
+    draw_chart,
+    precision_recall_chart,
+    reliability_chart,
+    roc_chart,
+    trade_off_chart,
+    training_chart,
+)
 
 
 def test_the_corners_of_the_ranges_are_the_corners_of_the_box() -> None:
@@ -53,6 +61,14 @@ def test_only_reliability_marks_its_points_and_not_those_of_the_diagonal() -> No
         pd.DataFrame({"probabilities": "as predicted", "confidence": [0.3, 0.9], "accuracy": [0.2, 1.0]})
     )
     assert [line.dots for line in chart.lines] == [False, True]
+
+
+@pytest.mark.parametrize("chosen", [0, 1 / 3, 1])
+def test_the_trade_off_marks_the_chosen_exponent_as_the_file_has_it(chosen: float) -> None:
+    written = [float(f"{exponent:.9g}") for exponent in (0, 1 / 3, 1)]
+    table = pd.DataFrame({"prior_exponent": written, "accuracy": [0.8, 0.7, 0.6], "balanced_accuracy": [0.4, 0.5, 0.6]})
+    line, mark = trade_off_chart(table, chosen).lines
+    assert mark.points == [line.points[[0, 1 / 3, 1].index(chosen)]]
 
 
 def test_training_curves_mark_the_epoch_that_is_kept() -> None:

@@ -154,7 +154,6 @@ def test_values_that_could_not_be_computed_are_dashes_with_their_reason(project:
     assert "– too few images" in text
     assert re.search(r"expected calibration error \d\.\d+ – not computed", text)
     assert "malignant against benign: – cannot be computed here" in text
-    assert "too few lesions for an interval" in text
     assert "– None: the label table names no sex" in text
     assert not re.search(r"\b(None(?!:)|nan|NaN|Undefined)\b", text)
 

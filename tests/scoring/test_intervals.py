@@ -44,7 +44,6 @@ def test_the_interval_of_a_mean_is_that_computed_by_hand() -> None:
     limits = mean_interval(np.array([1, 2 / 3, np.nan]), np.array([1, 2, 0]))
     low, high = beta.ppf(0.025, 4 / 3, 2 / 3 + 1), beta.ppf(0.975, 4 / 3 + 1, 2 / 3)
     assert limits == pytest.approx((5 / 6 - np.hypot(0.975, 2 / 3 - low) / 2, 5 / 6 + (high - 2 / 3) / 2))
-    assert mean_interval(np.array([np.nan]), np.array([0])) is None
 
 
 def draw(
@@ -85,6 +84,6 @@ def test_the_interval_of_a_balanced_accuracy_covers_it_where_classes_have_a_lesi
     held = []
     for _ in range(500):
         drawn = [draw(random, count, recall, alike) for count, recall in zip(lesions, recalls, strict=True)]
-        low, high = mean_interval(np.array([right.sum() / images.sum() for images, right in drawn]), lesions) or (1, 0)
+        low, high = mean_interval(np.array([right.sum() / images.sum() for images, right in drawn]), lesions)
         held.append(low <= np.mean(recalls) <= high)
     assert np.mean(held) >= 0.94

@@ -51,12 +51,13 @@ def test_the_verdict_goes_by_the_p_value_and_the_sign(values: list[float], p: fl
 
 
 def test_other_parts_or_labels_are_refused() -> None:
-    images = pd.DataFrame({"image_id": ["a", "b"], "label": ["mel", "nv"]})
+    images = pd.DataFrame({"image_id": ["a", "b"], "label": ["mel", "nv"], "sha256": ["1", "2"]})
     ours = [Training(PARAMS, images, pd.Series(["train", "test"]), Path())]
     require_same_parts("HEAD", ours, "other", ours)
     for theirs in (
         Training(PARAMS, images, pd.Series(["test", "train"]), Path()),
         Training(PARAMS, images.assign(label="nv"), pd.Series(["train", "test"]), Path()),
+        Training(PARAMS, images.assign(sha256="2"), pd.Series(["train", "test"]), Path()),
     ):
         with pytest.raises(DataError, match=r"^HEAD and other cannot be compared: with seed 1 they have other images"):
             require_same_parts("HEAD", ours, "other", [theirs])

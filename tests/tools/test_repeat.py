@@ -59,17 +59,21 @@ class TestChangedParams:
         assert (params.train.dropout, params.split.group) == (0.1, "image")
         assert params.evaluate.malignant == ["mel"]
         assert changed_params([]).train.dropout == 0.4
+        assert changed_params(["augmentation.views=1"]).augmentation.views == 1
         assert (tmp_path / "params.yaml").read_text() == text
 
     @pytest.mark.parametrize(
         "change",
-        ["backbone.name=DenseNet121", "data.source=sample", "report.gallery=1", "train.seed=4", "split.seed=4"],
+        [
+            *("backbone.name=DenseNet121", "data.source=sample", "report.gallery=1", "train.seed=4", "split.seed=4"),
+            *("augmentation.rotation=0.1", "augmentation.views=9"),
+        ],
     )
     def test_what_is_not_repeated_is_refused(self, change: str) -> None:
         with pytest.raises(ParamsError, match=f"^{change.split('=')[0]} cannot be changed here"):
             changed_params([change])
 
-    @pytest.mark.parametrize("change", ["train.dropot=0.1", "dropout", "train.dropout=0.1,0.2"])
+    @pytest.mark.parametrize("change", ["train.dropot=0.1", "dropout", "train.dropout=0.1,0.2", "train.dropout=???"])
     def test_what_is_no_change_is_refused_by_name(self, change: str) -> None:
         with pytest.raises(ParamsError, match=r"no change of params, as section\.key=value: ") as error:
             changed_params([change])
@@ -108,6 +112,7 @@ def test_two_runs_of_the_command_give_the_same_bytes_and_change_nothing_else(tmp
     assert {path for path in tmp_path.rglob("*") if path.is_file()} - before == {tmp_path / "metrics/repetitions.json"}
     run_command(tmp_path, "-n", "2", "-S", "train.dropout=0.1")
     assert (tmp_path / "metrics/repetitions.json").read_text() == text
-    refusal = run_command(tmp_path, "-S", "augmentation.views=7", status=1)
+    write_params(tmp_path, {"augmentation": {"seed": 7}})
+    refusal = run_command(tmp_path, status=1)
     assert refusal.startswith("error: data/features is of other images, another backbone or other views: ")
     assert refusal.count("\n") == 1
