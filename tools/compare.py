@@ -16,9 +16,8 @@ from dermoscopy.scoring.repeated_runs import RepeatedRun, certain, difference_ta
 from dermoscopy.scoring.runs import Run, load_run, params_that_differ, require_same_images
 
 ONE_TRAINING = (
-    "One training of each run is compared. Intervals and p-values cover the choice of test images, not the randomness\n"
-    "of training: two trainings that differ only in their seed were called different in 7 % of cases. To cover it\n"
-    "too, train both sides with several seeds: --seeds n."
+    "One training of each run is compared: intervals and p-values cover the choice of test images, not the randomness\n"
+    "of training. To cover it too, train both sides with several seeds: --seeds n."
 )
 
 
