@@ -1,4 +1,4 @@
-"""What the defaults and the calibration were chosen by, and what a leak gains: trainings on all of HAM10000.
+"""What the defaults and the calibration were chosen by, and what a leak gains: trainings on real images.
 
 Choices look at validation images only. The features have the most views that any setting has; a setting with fewer
 takes the first of them.
@@ -9,20 +9,21 @@ from contextlib import chdir
 from itertools import combinations
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.optimize import minimize_scalar
 
 from benchmarks.processes import measure_stage
-from benchmarks.real_data import IMAGES_IN_PLACE, MOBILENET, require_real_data
+from benchmarks.real_data import HAM10000, IMAGES_IN_PLACE, ISIC2018, MOBILENET, require_real_data
 from benchmarks.timing import Row
 from dermoscopy.data.split import assign_parts
 from dermoscopy.data.tables import read_table
 from dermoscopy.model.repetition import Training, train_each, trainings_of_seeds, with_seed
 from dermoscopy.runtime.params import Params, load_params
 from dermoscopy.runtime.paths import MANIFEST
-from dermoscopy.runtime.workspace import make_workspace
+from dermoscopy.runtime.workspace import make_workspace, write_params
 from dermoscopy.scoring.calibration import (
     TEMPERATURES,
     Calibration,
@@ -54,33 +55,45 @@ METRICS = ("balanced_accuracy", "accuracy", "macro_f1", "macro_auc", "log_loss")
 
 def measure() -> dict[str, list[Row]]:
     require_real_data()
-    with TemporaryDirectory() as folder:
-        make_project(Path(folder))
-        with chdir(folder):
-            return measure_here()
+    tables: dict[str, list[Row]] = {}
+    for images, views, of_images in ((HAM10000, VIEWS, all_tables), (ISIC2018, None, calibration_tables)):
+        with TemporaryDirectory() as folder:
+            make_project(Path(folder), images, views)
+            with chdir(folder):
+                tables |= of_images(images.name)
+    return tables
 
 
-def make_project(folder: Path) -> None:
-    """Fill a folder with a project that has the features of all images."""
-    make_workspace(folder, {"data": IMAGES_IN_PLACE, "backbone": MOBILENET, "augmentation": {"views": VIEWS}})
+def make_project(folder: Path, images: Path, views: int | None) -> None:
+    """Fill a folder with a project that has the features of some images; None is the number of views in params.yaml."""
+    own: dict[str, dict[str, Any]] = {"data": IMAGES_IN_PLACE | {"directory": str(images)}, "backbone": MOBILENET}
+    make_workspace(folder, own | ({"augmentation": {"views": views}} if views else {}))
     for stage in ("download", "manifest", "backbone", "features"):
         measure_stage(folder, stage)
-    make_workspace(folder, {"data": IMAGES_IN_PLACE, "backbone": MOBILENET})
+    write_params(folder, own)
 
 
-def measure_here() -> dict[str, list[Row]]:
-    """Return the tables of the project in the current folder."""
-    manifest = read_table(MANIFEST, "image_id", "label", "lesion_id", "sha256")
+def all_tables(name: str) -> dict[str, list[Row]]:
+    """Return the tables of the project in the current folder, of the images of this name."""
+    manifest = read_manifest()
+    seeds = f"{len(LEAK_SEEDS)} seeds"
     return {
-        f"Defaults: validation, {len(SEEDS)} seeds, params.yaml and changes of it": defaults_table(manifest),
-        f"Calibration: fitted on some validation images, scored on the others, {len(SEEDS)} seeds": calibration_table(
-            manifest
-        ),
-        f"Split by image and by lesion: test, {len(LEAK_SEEDS)} seeds": leak_table(manifest),
-        f"The same params and split, {len(LEAK_SEEDS)} seeds of training, compared in pairs": false_alarms_table(
-            manifest
-        ),
+        f"Defaults: {name}, validation, {len(SEEDS)} seeds, params.yaml and changes of it": defaults_table(manifest),
+        **calibration_tables(name),
+        f"Split by image and by lesion: {name}, test, {seeds}": leak_table(manifest),
+        f"The same params and split, {seeds} of training, compared in pairs: {name}": false_alarms_table(manifest),
     }
+
+
+def calibration_tables(name: str) -> dict[str, list[Row]]:
+    """Return the table of ways to calibrate in the project in the current folder."""
+    title = f"Calibration: {name}, fitted on some validation images, scored on others, {len(SEEDS)} seeds"
+    return {title: calibration_table(read_manifest())}
+
+
+def read_manifest() -> pd.DataFrame:
+    """Return what is needed of the manifest of the project in the current folder."""
+    return read_table(MANIFEST, "image_id", "label", "lesion_id", "sha256")
 
 
 def defaults_table(manifest: pd.DataFrame) -> list[Row]:
@@ -137,7 +150,7 @@ def calibrate_in_every_way(validation: pd.DataFrame, training: Training) -> Iter
     shuffled = np.random.default_rng(training.params.split.seed).permutation(lesions)
     names = class_names(validation)
     unweighted = Calibration(1, dict(zip(names, -np.log(training.class_weights), strict=True)))
-    for count in (100, len(lesions) // 2):
+    for count in (50, len(lesions) // 2):
         known = validation["lesion_id"].isin(shuffled[:count])
         fitted, others = validation[known], validation[validation["lesion_id"].isin(shuffled[len(lesions) // 2 :])]
         number = round(count, -1)

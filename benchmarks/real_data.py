@@ -7,6 +7,7 @@ from dermoscopy.runtime.workspace import PROJECT
 
 SHARED = PROJECT.parent / "shared"
 HAM10000 = SHARED / "data/ham10000"  # its label table, and 10,015 images of 224 x 224 pixels in images/
+ISIC2018 = SHARED / "data/isic2018-test"  # 755 images of 600 x 450 pixels with their label table
 WEIGHTS = SHARED / "weights/mobilenet_v2_imagenet_notop.weights.h5"  # of ImageNet, for MobileNetV2 without its top
 
 # Params by section and key.

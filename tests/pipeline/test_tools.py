@@ -47,13 +47,17 @@ def test_dvc_shows_and_compares_metrics_with_intervals_and_nulls(project: Worksp
     assert "_ci" not in difference
 
 
-def test_dvc_draws_both_reliability_curves(project: Workspace) -> None:
+def test_dvc_draws_both_reliability_curves_and_the_trade_off_in_the_order_of_the_exponent(project: Workspace) -> None:
     vega = json.loads(project.dvc("plots", "diff", "HEAD", "longer", "--json"))
     assert "errors" not in vega
     (key,) = [name for name in vega["data"] if name.endswith("reliability.csv")]
     content = json.dumps(vega["data"][key])
     assert "as predicted" in content
     assert "calibrated" in content
+    (key,) = [name for name in vega["data"] if name.endswith("trade_off.csv")]
+    content = json.dumps(vega["data"][key])
+    assert '"field": "prior_exponent"' in content.replace("\\", "")
+    assert "balanced_accuracy" in content
 
 
 def test_a_commit_and_an_experiment_of_the_real_pipeline_are_compared(project: Workspace) -> None:
