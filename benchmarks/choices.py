@@ -158,9 +158,9 @@ def calibrate_in_every_way(validation: pd.DataFrame, training: Training) -> Iter
         yield "temperature", number, with_temperature(fitted, others)
         yield "temperature and biases", number, apply_calibration(others, fit_calibration(fitted, [1] * len(names)))
         undone = [apply_calibration(table, unweighted) for table in (fitted, others)]
-        yield "without class weights, temperature", number, with_temperature(*undone)
+        yield "weights undone, temperature", number, with_temperature(*undone)
         both = fit_calibration(fitted, training.class_weights)
-        yield "without class weights, temperature and biases", number, apply_calibration(others, both)
+        yield "weights undone, temperature and biases", number, apply_calibration(others, both)
 
 
 def with_temperature(fitted: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from dermoscopy.scoring.predictions import class_names, probabilities_of, target
 
 BINS = 10
 TEMPERATURES = (0.05, 20.0)
-# Chosen on validation images among 0, 1, 3, 10 and 30, see docs/metrics.md.
+# Chosen among 1, 3, 10 and 30 on validation images of HAM10000 and of 755 of ISIC 2018.
 STIFFNESS = 10.0
 
 
