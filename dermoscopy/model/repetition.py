@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import NamedTuple
 
 import numpy as np
@@ -128,16 +128,28 @@ def train_each(trainings: Sequence[Training]) -> list[Trained]:
         PipelineError: the features cannot be used, or memory ran out.
     """
     workers = min(len(trainings), (os.cpu_count() or 1) + 1)
-    quick = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # at Ctrl-C a worker would go on to the next one
     try:
         # spawned, because TensorFlow does not survive a fork
-        with ProcessPoolExecutor(workers, get_context("spawn"), initializer=quick) as pool:
+        with ProcessPoolExecutor(workers, get_context("spawn"), initializer=end_with_parent) as pool:
             done = pool.map(train_and_predict, trainings)
             return list(tqdm(done, "trainings", len(trainings), file=sys.stderr, disable=not sys.stderr.isatty()))
     except BrokenProcessPool:
         raise PipelineError(
             "the process of a training was killed, probably because memory ran out: close other programs and run again"
         ) from None
+
+
+def end_with_parent() -> None:
+    """Let this worker end at Ctrl-C, where it would go on to the next training, and when its parent is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    parent = parent_process()
+    assert parent is not None  # it is a worker
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    Thread(target=wait, daemon=True).start()
 
 
 def train_and_predict(training: Training) -> Trained:

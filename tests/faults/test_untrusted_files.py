@@ -28,6 +28,9 @@ MODULES = {"pickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "she
 BUILTINS = {"eval", "exec", "compile", "__import__"}
 METHODS = {"read_pickle", "to_pickle", "enable_unsafe_deserialization", "system", "popen"}
 PYYAML = {"safe_load", "safe_load_all", "safe_dump", "safe_dump_all", "YAMLError"}  # and nothing else of it
+HEAD = HeadInfo(
+    classes=["mel", "nv"], prior=[0.5, 0.5], class_weights=[1, 1], backbone="0", augmentation=PARAMS.augmentation
+)
 KEYWORDS = {("allow_pickle", True), ("shell", True), ("safe_mode", False), ("typ", "unsafe"), ("typ", "full")}
 
 
@@ -178,14 +181,7 @@ def test_a_hostile_head_is_refused_and_not_executed(
     keras: Any, lambda_model: Any, mark: Path, tmp_path: Path, write: Callable[..., None]
 ) -> None:
     head, info = tmp_path / "head.keras", tmp_path / "head.json"
-    described = HeadInfo(
-        classes=["mel", "nv"],
-        prior=[0.5, 0.5],
-        class_weights=[1, 1],
-        backbone="0",
-        augmentation=PARAMS.augmentation,
-    )
-    info.write_text(described.model_dump_json())
+    info.write_text(HEAD.model_dump_json())
     write(keras, lambda_model, mark, head)
     mark.unlink(missing_ok=True)  # saving calls the layer
     from dermoscopy.model.head import load_head
@@ -213,14 +209,7 @@ def test_predict_refuses_a_hostile_head_in_one_line(
 ) -> None:
     make_project(tmp_path, backbones["first"], images=1)
     lambda_model.save(tmp_path / "models/head.keras")
-    info = HeadInfo(
-        classes=["mel", "nv"],
-        prior=[0.5, 0.5],
-        class_weights=[1, 1],
-        backbone="0",
-        augmentation=PARAMS.augmentation,
-    )
-    (tmp_path / "models/head.json").write_text(info.model_dump_json())
+    (tmp_path / "models/head.json").write_text(HEAD.model_dump_json())
     mark.unlink(missing_ok=True)
     command = [sys.executable, "-m", "tools.predict", "data/raw/images"]
     environ = environment() | {"PYTHONPATH": str(PROJECT)}

@@ -1,8 +1,6 @@
 """The command that cross-validates: its summary, its files, and its refusals."""
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,26 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dermoscopy.runtime.workspace import PROJECT
 from dermoscopy.scoring.metrics import Metrics, point_metrics
 from tests.support.labelled_features import DIM, IMAGES, make_manifest, write_project
 from tests.support.prediction_tables import eight_images
+from tests.support.tool import run_tool
 from tools import crossvalidate
 from tools.crossvalidate import fold_table
-
-
-def run_command(folder: Path, *options: str, status: int = 0) -> str:
-    """Run the command in a folder and return its output; it must end with this exit status."""
-    result = subprocess.run(
-        [sys.executable, "-m", "tools.crossvalidate", *options],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(PROJECT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == status, result.stderr
-    return result.stdout + result.stderr
 
 
 def test_the_summary_has_mean_and_standard_deviation_over_folds_and_the_pooled_value_with_its_interval() -> None:
@@ -57,7 +41,7 @@ def test_every_image_is_predicted_once_and_two_runs_give_the_same_bytes(tmp_path
     features = np.random.default_rng(0).normal(size=(IMAGES, 2, DIM))
     features[..., 0] += 8 * pd.Categorical(manifest["label"]).codes[:, None]
     write_project(tmp_path, manifest, features)
-    output = run_command(tmp_path, "--folds", "2")
+    output = run_tool("crossvalidate", tmp_path, "--folds", "2").out
     assert "crossvalidate: 2 folds, 180 images predicted" in output
     text = (tmp_path / "metrics/crossvalidation.json").read_text()
     result = json.loads(text)
@@ -68,14 +52,14 @@ def test_every_image_is_predicted_once_and_two_runs_give_the_same_bytes(tmp_path
     assert pooled.accuracy_ci is not None
     assert pooled.accuracy_ci[0] <= pooled.accuracy <= pooled.accuracy_ci[1]
     assert 0 <= result["standard_deviation"]["accuracy"] < 0.1
-    run_command(tmp_path, "--folds", "2")
+    run_tool("crossvalidate", tmp_path, "--folds", "2")
     assert (tmp_path / "metrics/crossvalidation.json").read_text() == text
 
 
 @pytest.mark.slow
 def test_features_of_other_views_end_in_one_line(tmp_path: Path) -> None:
     write_project(tmp_path, make_manifest(), np.zeros((IMAGES, 1, DIM)), {"augmentation": {"views": 7}})
-    output = run_command(tmp_path, status=1)
+    output = run_tool("crossvalidate", tmp_path, status=1).err
     assert output.startswith("error: data/features is of other images, another backbone or other views: ")
     assert output.count("\n") == 1
     assert not (tmp_path / "metrics").exists()
@@ -87,7 +71,7 @@ def test_a_fault_in_a_fold_ends_in_one_line(tmp_path: Path) -> None:
     rare = manifest["lesion_id"].isin(["lesion_0", "lesion_1"])  # one in each fold, too few for its validation part
     manifest = manifest.assign(label=manifest["label"].mask(rare, "df"))
     write_project(tmp_path, manifest, np.zeros((IMAGES, 1, DIM)))
-    output = run_command(tmp_path, "--folds", "2", status=1)
+    output = run_tool("crossvalidate", tmp_path, "--folds", "2", status=1).err
     assert output.startswith("error: class df has 1 of ")
     assert output.count("\n") == 1
     assert not (tmp_path / "metrics").exists()

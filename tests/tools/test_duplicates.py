@@ -1,8 +1,5 @@
 """The command that finds photographs of the same lesion: its files and summary, and what the manifest makes of it."""
 
-import os
-import subprocess
-import sys
 from contextlib import chdir
 from pathlib import Path
 
@@ -13,28 +10,14 @@ from benchmarks.workspace import executed
 from dermoscopy.data.tables import read_table, write_table
 from dermoscopy.runtime.commands import sections_of
 from dermoscopy.runtime.paths import DUPLICATES, FOUND_LESIONS, MANIFEST, SPLIT
-from dermoscopy.runtime.workspace import PROJECT
 from stages import manifest as manifest_stage
 from tests.support.drawn_project import drawn_project
 from tests.support.params_file import write_params
 from tests.support.same_lesions import IMAGE_IDS, PAIRS, write_same_lesions
+from tests.support.tool import run_tool
 
 GROUPS = {"ISIC_1": ["ISIC_1", "ISIC_4", "ISIC_8"], "ISIC_2": ["ISIC_2", "ISIC_6"]}
 PARTS = ["train", "train", "test", "test", "train", "train", "train", "train", "train"]
-
-
-def run_command(folder: Path, status: int = 0) -> str:
-    """Run the command in a folder and return its output; it must end with this exit status."""
-    result = subprocess.run(
-        [sys.executable, "-m", "tools.duplicates"],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(PROJECT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == status, result.stderr
-    return result.stdout if status == 0 else result.stderr
 
 
 def groups(folder: Path) -> dict[str, list[str]]:
@@ -56,7 +39,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def output(project: Path) -> str:
-    return run_command(project)
+    return run_tool("duplicates", project).out
 
 
 def test_each_pair_is_listed_with_parts_and_labels_the_surest_first(project: Path, output: str) -> None:
@@ -84,21 +67,21 @@ def test_the_summary_counts_pairs_across_parts_and_with_two_labels(output: str) 
 @pytest.mark.slow
 def test_two_runs_give_the_same_bytes_and_say_the_same(project: Path, output: str) -> None:
     before = [(project / path).read_bytes() for path in (DUPLICATES, FOUND_LESIONS)]
-    assert run_command(project) == output
+    assert run_tool("duplicates", project).out == output
     assert [(project / path).read_bytes() for path in (DUPLICATES, FOUND_LESIONS)] == before
 
 
 @pytest.mark.slow
 def test_found_lesions_go_into_the_manifest_and_another_run_finds_the_same(tmp_path: Path) -> None:
     write_same_lesions(tmp_path)
-    output = run_command(tmp_path)
+    output = run_tool("duplicates", tmp_path).out
     write_params(tmp_path, {"data": {"lesions": "found"}, "augmentation": {"views": 1}})
     with chdir(tmp_path):
         manifest_stage.main(**sections_of(manifest_stage.main))
     manifest = pd.read_csv(tmp_path / MANIFEST).set_index("image_id")
     alone = {image_id: [image_id] for image_id in ("ISIC_3", "ISIC_5", "ISIC_7", "ISIC_9")}
     assert {lesion: list(images) for lesion, images in manifest.groupby("lesion_id").groups.items()} == GROUPS | alone
-    assert run_command(tmp_path) == output
+    assert run_tool("duplicates", tmp_path).out == output
     assert groups(tmp_path) == GROUPS
 
 
@@ -107,7 +90,7 @@ def test_lesions_of_the_label_table_are_kept_and_compared_with(tmp_path: Path) -
     # 1 and 4 are known; of 3 and 5, other lesions, the table says that they are one; there is no split
     lesions = ["HAM_1", "HAM_2", "HAM_3", "HAM_1", "HAM_3", "HAM_6", "HAM_7", "HAM_8", "HAM_9"]
     write_same_lesions(tmp_path, lesions)
-    output = run_command(tmp_path)
+    output = run_tool("duplicates", tmp_path).out
     assert (
         "duplicates: 1 pairs are of one lesion in the label table too, which has 2: precision 0.250, recall 0.500"
         in (output)
@@ -137,7 +120,7 @@ def test_dvc_notices_found_lesions(tmp_path: Path) -> None:
 def test_features_of_other_images_end_in_one_line(tmp_path: Path) -> None:
     manifest = write_same_lesions(tmp_path)
     write_table(manifest.assign(sha256="0" * 64), tmp_path / MANIFEST)
-    error = run_command(tmp_path, status=1)
+    error = run_tool("duplicates", tmp_path, status=1).err
     assert error.startswith("error: data/features is of other images, another backbone or other views: ")
     assert error.count("\n") == 1
     assert not (tmp_path / FOUND_LESIONS).exists()
@@ -146,4 +129,7 @@ def test_features_of_other_images_end_in_one_line(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_without_a_manifest_the_command_says_what_to_run(tmp_path: Path) -> None:
     write_params(tmp_path, {})
-    assert run_command(tmp_path, status=1) == "error: data/manifest.csv is missing: run dvc repro, which makes it\n"
+    assert (
+        run_tool("duplicates", tmp_path, status=1).err
+        == "error: data/manifest.csv is missing: run dvc repro, which makes it\n"
+    )

@@ -8,30 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil  # type: ignore[import-untyped] # DVC brings it, and nothing its stubs
 import pytest
 
 from dermoscopy.runtime.errors import ParamsError
 from dermoscopy.runtime.workspace import PROJECT
 from dermoscopy.scoring.metrics import point_metrics
 from tests.support.labelled_features import DIM, IMAGES, make_manifest, write_project
+from tests.support.machine import wait_until
 from tests.support.params_file import write_params
 from tests.support.prediction_tables import eight_images
+from tests.support.tool import run_tool
 from tools import repeat
 from tools.repeat import changed_params, nested, run_table, summary_table
-
-
-def run_command(folder: Path, *options: str, status: int = 0) -> str:
-    """Run the command in a folder and return its output; it must end with this exit status."""
-    result = subprocess.run(
-        [sys.executable, "-m", "tools.repeat", *options],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(PROJECT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == status, result.stderr
-    return result.stdout + result.stderr
 
 
 @pytest.mark.parametrize("count", ["1", "101", "many"])
@@ -101,7 +90,7 @@ def test_two_runs_of_the_command_give_the_same_bytes_and_change_nothing_else(tmp
     features[..., 0] += 8 * pd.Categorical(manifest["label"]).codes[:, None]
     write_project(tmp_path, manifest, features)
     before = {path for path in tmp_path.rglob("*") if path.is_file()}
-    output = run_command(tmp_path, "-n", "2", "-S", "train.dropout=0.1")
+    output = run_tool("repeat", tmp_path, "-n", "2", "-S", "train.dropout=0.1").out
     assert "repeat: 2 splits and trainings; all numbers are in metrics/repetitions.json" in output
     text = (tmp_path / "metrics/repetitions.json").read_text()
     result = json.loads(text)
@@ -110,9 +99,22 @@ def test_two_runs_of_the_command_give_the_same_bytes_and_change_nothing_else(tmp
     assert [run["seed"] for run in result["runs"]] == [1, 2]
     assert all(1 <= run["epochs"] <= 30 for run in result["runs"])
     assert {path for path in tmp_path.rglob("*") if path.is_file()} - before == {tmp_path / "metrics/repetitions.json"}
-    run_command(tmp_path, "-n", "2", "-S", "train.dropout=0.1")
+    run_tool("repeat", tmp_path, "-n", "2", "-S", "train.dropout=0.1")
     assert (tmp_path / "metrics/repetitions.json").read_text() == text
     write_params(tmp_path, {"augmentation": {"seed": 7}})
-    refusal = run_command(tmp_path, status=1)
+    refusal = run_tool("repeat", tmp_path, status=1).err
     assert refusal.startswith("error: data/features is of other images, another backbone or other views: ")
     assert refusal.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_no_process_is_left_when_the_command_is_killed(tmp_path: Path) -> None:
+    endless = {"train": {"epochs": 10_000, "patience": 10_000}}
+    write_project(tmp_path, make_manifest(), np.zeros((IMAGES, 1, DIM)), endless)
+    command = [sys.executable, "-m", "tools.repeat", "-n", "2"]
+    with subprocess.Popen(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(PROJECT)}) as process:
+        parent = psutil.Process(process.pid)
+        wait_until(lambda: sum("spawn_main" in " ".join(child.cmdline()) for child in parent.children()) == 2)
+        children = parent.children()
+        process.kill()
+    assert psutil.wait_procs(children, timeout=60)[1] == []
