@@ -72,5 +72,6 @@ def test_a_variation_of_a_real_project_is_of_its_images(ham10000_metadata: Path,
     assert project.run("git", "status", "--porcelain") == ""
     manifest = pd.read_csv(project.folder / "data/manifest.csv")
     assert len(manifest) == len(table)
-    assert all(Path(path).is_relative_to(real_data.HAM10000) for path in manifest["path"])
+    images = real_data.HAM10000.resolve()
+    assert all(Path(path).resolve().is_relative_to(images) for path in manifest["path"])
     assert vary(project, 0.4)["epochs"] == 3

@@ -37,10 +37,11 @@ def test_every_plot_is_drawn(project: Workspace) -> None:
     project.dvc("plots", "show", "--out", "page")
     page = (project.folder / "page/index.html").read_text()
     plots = ["Loss", "Accuracy", "Confusion matrix", "ROC", "Precision and recall", "Reliability", "Images of each"]
+    plots += ["Accuracy against balanced accuracy"]
     assert [name for name in plots if name not in page] == []
     assert list((project.folder / "page/static").glob("*confusion_matrix.png"))
     vega = json.loads(project.dvc("plots", "show", "--json"))
-    assert len(vega["data"]) == 9
+    assert len(vega["data"]) == 10
     assert "errors" not in vega
 
 

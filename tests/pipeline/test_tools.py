@@ -31,7 +31,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Workspace:
     workspace.dvc("repro")
     workspace.run("git", "add", "--all")
     workspace.run("git", "commit", "--quiet", "--message", "first run")
-    workspace.dvc("exp", "run", "--name", "longer", "-S", "train.epochs=30")
+    workspace.dvc("exp", "run", "--name", "longer", "-S", "train.epochs=30", "-S", "train.learning_rate=0.01")
     return workspace
 
 

@@ -10,7 +10,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "data": {"source": "sample", "sample_images": 100},
     "backbone": {"name": "MobileNetV2", "weights": "random", "image_size": 32},
     "augmentation": {"views": 1},
-    "train": {"epochs": 3},
+    "train": {"epochs": 3, "batch_size": 32},
 }
 
 

@@ -44,5 +44,5 @@ def write_project(
     info = BackboneInfo(name=name, image_size=size, dim=reader.info.dim, fingerprint=reader.info.backbone, files={})
     (folder / BACKBONE).mkdir(parents=True)
     (folder / BACKBONE / "backbone.json").write_text(info.model_dump_json(), encoding="utf-8")
-    usual: dict[str, dict[str, Any]] = {"train": {"epochs": 30, "learning_rate": 0.03}}
+    usual: dict[str, dict[str, Any]] = {"train": {"epochs": 30, "learning_rate": 0.03, "batch_size": 32}}
     return load_params(write_params(folder, usual | (changes or {})))
