@@ -6,10 +6,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import log_softmax
+from scipy.special import log_softmax, softmax
 
 from dermoscopy.scoring.bootstrap import CELLS, Floats
-from dermoscopy.scoring.predictions import class_names, probabilities_of, targets_of
+from dermoscopy.scoring.predictions import class_names, probabilities_of, targets_of, with_probabilities
 
 BINS = 10
 TEMPERATURES = (0.05, 20.0)
@@ -82,8 +82,7 @@ def fit_calibration(predictions: pd.DataFrame, class_weights: Sequence[float]) -
 def apply_calibration(predictions: pd.DataFrame, calibration: Calibration) -> pd.DataFrame:
     """Return the table with calibrated probabilities; `predicted` stays as it was decided."""
     biases = np.array([calibration.biases[name] for name in class_names(predictions)])
-    calibrated = np.exp(log_softmax(_logits(predictions) / calibration.temperature + biases, axis=1))
-    return predictions.assign(**{f"p_{name}": calibrated[:, i] for i, name in enumerate(class_names(predictions))})
+    return with_probabilities(predictions, softmax(_logits(predictions) / calibration.temperature + biases, axis=1))
 
 
 def _logits(predictions: pd.DataFrame) -> NDArray[np.float64]:

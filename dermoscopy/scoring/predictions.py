@@ -38,8 +38,7 @@ def decide(predictions: pd.DataFrame, prior: Sequence[float], exponent: float) -
 
 def adjusted(predictions: pd.DataFrame, prior: Sequence[float], exponent: float) -> pd.DataFrame:
     """Return the table with probabilities whose largest is of the class that `decide` chooses; see `adjust`."""
-    probabilities = adjust(probabilities_of(predictions), prior, exponent)
-    return predictions.assign(**{f"p_{name}": probabilities[:, i] for i, name in enumerate(class_names(predictions))})
+    return with_probabilities(predictions, adjust(probabilities_of(predictions), prior, exponent))
 
 
 def class_names(predictions: pd.DataFrame) -> list[str]:
@@ -50,6 +49,11 @@ def class_names(predictions: pd.DataFrame) -> list[str]:
 def probabilities_of(predictions: pd.DataFrame) -> NDArray[np.float64]:
     """Return the probabilities, (images, classes), of a prediction table."""
     return predictions[[f"p_{name}" for name in class_names(predictions)]].to_numpy(np.float64)
+
+
+def with_probabilities(predictions: pd.DataFrame, probabilities: NDArray[np.float64]) -> pd.DataFrame:
+    """Return the table with other probabilities, (images, classes); `predicted` stays."""
+    return predictions.assign(**{f"p_{name}": probabilities[:, i] for i, name in enumerate(class_names(predictions))})
 
 
 def targets_of(predictions: pd.DataFrame) -> NDArray[np.intp]:
