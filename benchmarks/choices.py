@@ -18,6 +18,7 @@ from scipy.optimize import minimize_scalar
 from benchmarks.processes import measure_stage
 from benchmarks.real_data import HAM10000, IMAGES_IN_PLACE, ISIC2018, MOBILENET, require_real_data
 from benchmarks.timing import Row
+from dermoscopy.data.groups import group_ids
 from dermoscopy.data.split import assign_parts
 from dermoscopy.data.tables import read_table
 from dermoscopy.model.repetition import Training, train_each, trainings_of_seeds, with_seed
@@ -128,7 +129,7 @@ def calibration_table(manifest: pd.DataFrame) -> list[Row]:
         params = load_params(changes=[f"train.class_weights={class_weights}"])
         trainings = trainings_of_seeds(params, manifest, SEEDS)
         for training, trained in zip(trainings, train_each(trainings), strict=True):
-            validation = part_of(trained.predictions, "validation").merge(manifest[["image_id", "lesion_id"]])
+            validation = part_of(trained.predictions, "validation").merge(groups_of(manifest))
             for name, fitted_on, calibrated in calibrate_in_every_way(validation, training):
                 rows.append(
                     {
@@ -146,13 +147,13 @@ def calibration_table(manifest: pd.DataFrame) -> list[Row]:
 
 def calibrate_in_every_way(validation: pd.DataFrame, training: Training) -> Iterator[tuple[str, int, pd.DataFrame]]:
     """Yield a name, the number of lesions that were fitted on, and calibrated predictions of the other lesions."""
-    lesions = validation["lesion_id"].drop_duplicates().to_numpy()
+    lesions = validation["group_id"].drop_duplicates().to_numpy()
     shuffled = np.random.default_rng(training.params.split.seed).permutation(lesions)
     names = class_names(validation)
     unweighted = Calibration(1, dict(zip(names, -np.log(training.class_weights), strict=True)))
     for count in (50, len(lesions) // 2):
-        known = validation["lesion_id"].isin(shuffled[:count])
-        fitted, others = validation[known], validation[validation["lesion_id"].isin(shuffled[len(lesions) // 2 :])]
+        known = validation["group_id"].isin(shuffled[:count])
+        fitted, others = validation[known], validation[validation["group_id"].isin(shuffled[len(lesions) // 2 :])]
         number = round(count, -1)
         yield "as predicted", number, others
         yield "temperature", number, with_temperature(fitted, others)
@@ -210,8 +211,8 @@ def false_alarms_table(manifest: pd.DataFrame) -> list[Row]:
     part = assign_parts(manifest, params.split)
     images = manifest[["image_id", "label", "sha256"]]
     trainings = [Training(with_seed(params, seed), images, part) for seed in LEAK_SEEDS]
-    lesions = manifest[["image_id", "lesion_id"]]
-    tables = [part_of(trained.predictions, "test").merge(lesions) for trained in train_each(trainings)]
+    groups = groups_of(manifest)
+    tables = [part_of(trained.predictions, "test").merge(groups) for trained in train_each(trainings)]
     pairs = list(combinations(tables, 2))
     alarms = sum(sign_flip_test(contributions(*pair), SEED) < ALPHA for pair in pairs)
     accuracies = [point_metrics(table).balanced_accuracy for table in tables]
@@ -231,6 +232,11 @@ def split_by_image(params: Params, manifest: pd.DataFrame, like: "pd.Series[str]
     split = params.split.model_copy(update={"group": "image", **shares})
     of_seed = with_seed(params.model_copy(update={"split": split}), seed)
     return Training(of_seed, manifest[["image_id", "label", "sha256"]], assign_parts(manifest, of_seed.split))
+
+
+def groups_of(manifest: pd.DataFrame) -> pd.DataFrame:
+    """Return `image_id, group_id` of the images."""
+    return manifest[["image_id"]].assign(group_id=group_ids(manifest))
 
 
 def share_of_leaks(manifest: pd.DataFrame, part: "pd.Series[str]") -> float:

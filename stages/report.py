@@ -1,5 +1,7 @@
 """Write report/index.html, one page with all results, and the model card."""
 
+import sys
+
 from dermoscopy.data.images import configure_image_libraries
 from dermoscopy.page.contents import read_contents
 from dermoscopy.page.rendering import render
@@ -16,6 +18,8 @@ def main(params: Params) -> None:
     for path, text in pages.items():
         with replacing(path) as partial:
             partial.write_text(text, encoding="utf-8")
+    if contents["left_out"]:
+        print(f"warning: report: {contents['left_out']}", file=sys.stderr)
     print(f"report: {PAGE} ({PAGE.stat().st_size / 1e6:.1f} MB, {len(contents['examples'])} images), {MODEL_CARD}")
 
 

@@ -5,6 +5,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from dermoscopy.data.diagnoses import long_name
+from dermoscopy.data.groups import known_unit
+from dermoscopy.data.split import unit_of
 from dermoscopy.data.tables import read_json, read_table
 from dermoscopy.features.backbones import read_backbone_info
 from dermoscopy.page.charts import (
@@ -15,10 +18,10 @@ from dermoscopy.page.charts import (
     trade_off_chart,
     training_chart,
 )
-from dermoscopy.page.facts import IN_ALL, Estimate, count_parts, data_version, run_identity
-from dermoscopy.page.gallery import choose_examples, draw_examples
+from dermoscopy.page.facts import Estimate, count_parts, data_version, diagnosed_by, run_identity
+from dermoscopy.page.gallery import choose_examples, draw_examples, left_out, without_missing
 from dermoscopy.runtime.errors import DataError
-from dermoscopy.runtime.params import Params
+from dermoscopy.runtime.params import Params, Train
 from dermoscopy.runtime.paths import (
     CONFUSION_MATRIX,
     MANIFEST,
@@ -42,7 +45,7 @@ def read_contents(params: Params) -> dict[str, Any]:
     part = list(metrics)[-1]
     predictions = read_scored(params.evaluate.tta, params.evaluate.prior_exponent)
     chosen = choose_examples(predictions[predictions["part"] == part], params.report.gallery)
-    counts = count_parts(manifest, split)
+    here, missing = without_missing(chosen, manifest)
     version = data_version(manifest)
     return {
         "params": params.model_dump(),
@@ -50,9 +53,11 @@ def read_contents(params: Params) -> dict[str, Any]:
         "weights": Path(params.backbone.weights).name,
         "metrics": metrics,
         "part": part,
-        "statistics": read_json(STATISTICS),
-        "counts": counts,
-        "lesions": counts.loc[IN_ALL, (part, "lesions")],
+        "statistics": {"dataset": None, **read_json(STATISTICS)},
+        "counts": count_parts(manifest, split),
+        "split_by": unit_of(manifest, params.split),
+        "known_unit": known_unit(manifest),
+        "diagnosed_by": diagnosed_by(manifest),
         "subgroups": read_subgroups(part),
         "version": version,
         # data and weights are known by their content, wherever they lie; what the page shows changes no result
@@ -63,10 +68,12 @@ def read_contents(params: Params) -> dict[str, Any]:
             metrics,
         ),
         **describe_classes(metrics[part]),
-        **describe_training(),
+        **describe_training(params.train),
         **describe_curves(metrics[part]),
         **describe_trade_off(params.evaluate.prior_exponent),
-        "examples": draw_examples(chosen, manifest),
+        "left_out": left_out(chosen, missing),
+        "left_out_kinds": set(zip(missing["label"], missing["label"] == missing["predicted"], strict=True)),
+        "examples": draw_examples(here, manifest),
     }
 
 
@@ -89,19 +96,21 @@ def read_subgroups(part: str) -> list[dict[str, Any]]:
 
 
 def describe_classes(shown: Metrics) -> dict[str, Any]:
-    """Return the classes, those that occur, the commonest one and its share of the images of a part."""
+    """Return the classes, whether one is a code, those that occur, the commonest and its share of a part's images."""
     support = {name: values.support for name, values in shown.per_class.items()}
     commonest = max(support, key=lambda name: support[name])
     return {
         "classes": list(support),
+        "coded": any(long_name(name) != name for name in support),
         "present": sum(count > 0 for count in support.values()),
         "commonest": commonest,
         "majority": support[commonest] / shown.support,
     }
 
 
-def describe_training() -> dict[str, Any]:
-    """Return the training curves, and the epoch (from 1) whose weights were kept, with its values."""
+def describe_training(train: Train) -> dict[str, Any]:
+    """Return the training curves, the epoch (from 1) whose weights were kept, with its values, and whether training
+    ended at its limit, before patience ran out."""
     curves = {}
     for part in ("train", "eval"):
         for name in ("loss", "accuracy"):
@@ -112,8 +121,10 @@ def describe_training() -> dict[str, Any]:
                 raise DataError(f"{path} cannot be read ({error}): run dvc repro train") from None
     kept = int(curves["eval", "loss"]["loss"].argmin())
     best = int(curves["eval", "loss"]["step"].iloc[kept])
+    epochs = len(curves["eval", "loss"])
     return {
-        "epochs": len(curves["eval", "loss"]),
+        "epochs": epochs,
+        "at_limit": epochs == train.epochs and epochs - best < train.patience,
         "best": best,
         "best_loss": curves["eval", "loss"]["loss"].iloc[kept],
         "best_accuracy": curves["eval", "accuracy"]["accuracy"].iloc[kept],

@@ -7,11 +7,10 @@ from typing import Any
 
 import pandas as pd
 
+from dermoscopy.data.groups import count_known
 from dermoscopy.data.tables import PARTS
+from dermoscopy.runtime.errors import first_few
 from dermoscopy.scoring.metrics import ClassMetrics, Metrics, Screening
-
-# no class has a space in its name
-IN_ALL = "in all"
 
 
 @dataclass(frozen=True)
@@ -36,19 +35,49 @@ def estimate(values: Metrics | ClassMetrics | Screening | None, name: str) -> Es
     return Estimate(value, low, high, reason)
 
 
-def count_parts(manifest: pd.DataFrame, split: pd.DataFrame) -> pd.DataFrame:
-    """Return how many images and lesions each class has in each part and in all.
+@dataclass(frozen=True)
+class Count:
+    """How many images there are, and of how many lesions and patients; None where not one is known.
 
-    Index `label` with a last row IN_ALL; columns (part, images | lesions), then (all, ...).
+    `strays` are the images whose lesion is not known, although others are.
     """
-    images = manifest[["image_id", "label", "lesion_id"]].merge(split, on="image_id")
-    both = pd.concat([images, images.assign(label=IN_ALL)])
-    both = pd.concat([both, both.assign(part=IN_ALL)])
-    counts = both.pivot_table(["image_id", "lesion_id"], "label", "part", aggfunc="nunique", fill_value=0)
-    table = counts.rename(columns={"image_id": "images", "lesion_id": "lesions"}).swaplevel(axis="columns")
+
+    images: int
+    lesions: int | None
+    patients: int | None
+    strays: int
+
+    def __str__(self) -> str:
+        numbers = {"image": self.images, "lesion": self.lesions, "patient": self.patients}
+        known = [f"{number} {unit}{'s' * (number != 1)}" for unit, number in numbers.items() if number is not None]
+        strays = f" ({self.strays} of unknown lesion)" if self.strays else ""
+        return " of ".join(known) + (", lesions unknown" if self.lesions is None else strays)
+
+
+def count_images(images: pd.DataFrame) -> Count:
+    """Return how many images of a manifest there are, and of how many lesions and patients."""
+    lesions, patients = (count_known(images[name]) if name in images else None for name in ("lesion_id", "patient_id"))
+    return Count(len(images), lesions, patients, int((images["lesion_id"] == "").sum()) if lesions else 0)
+
+
+def count_parts(manifest: pd.DataFrame, split: pd.DataFrame) -> dict[str | None, dict[str | None, Count]]:
+    """Return the counts of each class and, under None, of all classes: in each part and, under None, in all parts."""
+    images = manifest.merge(split, on="image_id")
     parts = [part for part in PARTS if (images["part"] == part).any()]
-    labels = [*sorted(set(images["label"])), IN_ALL]
-    return table.loc[labels, [(part, unit) for part in [*parts, IN_ALL] for unit in ("images", "lesions")]]
+    classes = sorted(set(images["label"]))
+    of_class = {name: images[images["label"] == name] for name in classes} | {None: images}
+    return {
+        label: {part: count_images(rows[rows["part"] == part] if part else rows) for part in [*parts, None]}
+        for label, rows in of_class.items()
+    }
+
+
+def diagnosed_by(manifest: pd.DataFrame) -> str:
+    """Return the shares of the images by how their diagnosis was made, largest first, or "" where nothing is known."""
+    if "dx_type" not in manifest or (manifest["dx_type"] == "").all():
+        return ""
+    shares = manifest["dx_type"].replace("", "unknown").value_counts(normalize=True)
+    return first_few([f"{name} {share:.0%}".replace("%", " %") for name, share in shares.items()])
 
 
 def data_version(manifest: pd.DataFrame) -> str:

@@ -5,7 +5,6 @@ import os
 from collections.abc import Hashable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -19,6 +18,8 @@ from dermoscopy.features.backbones import read_backbone_info
 from dermoscopy.features.views import Warp, render_views
 from dermoscopy.model.activation_maps import LastMaps, read_linear_head
 from dermoscopy.model.head_info import require_same_backbone
+from dermoscopy.runtime.files import located
+from dermoscopy.runtime.progress import progress, tick
 from dermoscopy.scoring.predictions import class_names, probabilities_of
 
 SIDE = 176  # pixels of a picture: some 5 kB as WebP
@@ -63,6 +64,34 @@ def choose_examples(predictions: pd.DataFrame, count: int) -> pd.DataFrame:
     return chosen.groupby(["label", "wrong"]).head(count).drop(columns="wrong")
 
 
+def without_missing(chosen: pd.DataFrame, manifest: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the chosen images whose files are here, and the others, with `path`: a project may move without them."""
+    path = chosen["image_id"].map(manifest.set_index("image_id")["path"])
+    missing = path.map(is_missing).astype(bool)
+    return chosen[~missing], chosen[missing].assign(path=path[missing])
+
+
+def left_out(chosen: pd.DataFrame, missing: pd.DataFrame) -> str:
+    """Return a sentence on the chosen images whose files are missing, or "" where none is."""
+    if missing.empty:
+        return ""
+    return (
+        f"{len(missing)} of {len(chosen)} images are not shown: their files are not here, such as "
+        f"{missing['path'].iloc[0]}"
+    )
+
+
+def is_missing(path: str) -> bool:
+    """Return whether there is no such file; one that is there and cannot be read is an error of its own."""
+    try:
+        located(path).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        pass
+    return False
+
+
 def draw_examples(chosen: pd.DataFrame, manifest: pd.DataFrame) -> list[Example]:
     """Return the chosen images with their pictures; each is run through the backbone once more.
 
@@ -76,7 +105,7 @@ def draw_examples(chosen: pd.DataFrame, manifest: pd.DataFrame) -> list[Example]
     rows = chosen.merge(manifest[["image_id", "path", "sha256"]], on="image_id").to_dict("records")
 
     def look(row: dict[Hashable, Any]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        pixels = render_views(read_image(Path(row["path"]), row["sha256"]), [Warp()], backbone.image_size)[0]
+        pixels = render_views(read_image(located(row["path"]), row["sha256"]), [Warp()], backbone.image_size)[0]
         return pixels, last_maps.maps(pixels)
 
     def draw(row: dict[Hashable, Any], seen: tuple[NDArray[np.uint8], NDArray[np.float32]]) -> Example:
@@ -93,11 +122,11 @@ def draw_examples(chosen: pd.DataFrame, manifest: pd.DataFrame) -> list[Example]
             overlay=data_uri(overlay(picture, maps[:, :, predicted])),
         )
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with progress("gallery", len(rows), in_logs=False) as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
         looks = pool.map(look, rows)  # they begin now, while Keras is imported, which takes a second or two
         head, info = read_linear_head()
         require_same_backbone(info, backbone)
-        return list(pool.map(draw, rows, looks))
+        return list(tick(pool.map(draw, rows, looks), bar))
 
 
 def overlay(picture: NDArray[np.uint8], activation_map: NDArray[np.float64]) -> NDArray[np.uint8]:

@@ -8,22 +8,21 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from dermoscopy.page.diagnoses import long_name
+from dermoscopy.data.diagnoses import long_name
 from dermoscopy.page.facts import estimate
 
 TEMPLATES = Path(__file__).parent
 
 
-def as_yaml(value: Any) -> str:
-    """Return a value, or all params, as params.yaml has it."""
-    flow = not isinstance(value, dict)
-    text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=10_000, default_flow_style=flow)
+def as_yaml(value: Any, block: bool = False) -> str:
+    """Return a value in one line, or (block) all params, as params.yaml has it."""
+    text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=10_000, default_flow_style=not block)
     return text.removesuffix("...\n").strip()
 
 
 def escape_markdown(value: Any) -> Any:
     """Return text that Markdown shows as it is; what a template itself made stays."""
-    return re.sub(r"([\\`*\[\]|#])", r"\\\1", value) if type(value) is str else value
+    return re.sub(r"([\\`*~\[\]|#]|(?<!\w)_|_(?!\w))", r"\\\1", value) if type(value) is str else value
 
 
 def render(template: str, **content: Any) -> str:

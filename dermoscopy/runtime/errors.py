@@ -1,6 +1,7 @@
 """Errors that a user can cause, and the words in which they are shown."""
 
 import errno
+from collections.abc import Sequence
 
 
 class PipelineError(Exception):
@@ -33,6 +34,12 @@ DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPER
 def megabytes(size: int) -> str:
     """Return a number of bytes as people read it."""
     return f"{size / 1e6:,.1f} MB"
+
+
+def first_few(items: Sequence[str], separator: str = ", ", shown: int = 5) -> str:
+    """Return the first items, and how many more there are, for a line that stays readable."""
+    more = [f"and {len(items) - shown} more"] if len(items) > shown else []
+    return separator.join([*items[:shown], *more])
 
 
 def one_line(message: str) -> str:

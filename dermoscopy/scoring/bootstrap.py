@@ -1,6 +1,7 @@
 """Bootstrap intervals: lesions are drawn again and again, and with a lesion all its images.
 
-Images of one lesion resemble each other, so drawing single images would make every interval too narrow. The intervals
+Images of one lesion resemble each other, so drawing single images would make every interval too narrow. Where the data
+know patients, all images of a patient are drawn together, as one lesion: see `group_ids`. The intervals
 are percentile intervals (Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13). They reflect the
 choice of test images, not the randomness of training. Shares of images, and balanced accuracy, have intervals by
 formula instead: see intervals.py.
@@ -19,9 +20,16 @@ CELLS = 150_000
 
 Floats = NDArray[np.float64]
 Statistic = Callable[[Floats], dict[str, Floats]]
+Advance = Callable[[int], object]
 
 
-def bootstrap(statistic: Statistic, lesions: "pd.Series[str]", seed: int, draws: int = DRAWS) -> dict[str, Floats]:
+def bootstrap(
+    statistic: Statistic,
+    lesions: "pd.Series[str]",
+    seed: int,
+    draws: int = DRAWS,
+    advance: Advance | None = None,
+) -> dict[str, Floats]:
     """Return the values of `statistic` for many samples of the lesions, drawn with replacement.
 
     Args:
@@ -30,6 +38,7 @@ def bootstrap(statistic: Statistic, lesions: "pd.Series[str]", seed: int, draws:
         lesions: the lesion of each image; the samples do not depend on the order of the images.
         seed: of the samples.
         draws: how many samples.
+        advance: is told of each block of samples how many they were.
 
     Returns:
         The arrays of `statistic`, of all draws.
@@ -43,6 +52,8 @@ def bootstrap(statistic: Statistic, lesions: "pd.Series[str]", seed: int, draws:
         drawn = random.integers(len(names), size=(count, len(names))) + len(names) * np.arange(count)[:, None]
         times = np.bincount(drawn.ravel(), minlength=count * len(names)).reshape(count, len(names))
         blocks.append(statistic(np.take(times.astype(np.float64), lesion, axis=1)))
+        if advance:
+            advance(count)
     return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
 

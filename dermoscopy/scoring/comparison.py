@@ -7,6 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import binomtest, t
 
+from dermoscopy.data.groups import of_lesions
 from dermoscopy.scoring.bootstrap import CELLS, LEVEL, Floats, bootstrap, interval
 from dermoscopy.scoring.definitions import classification_metrics
 from dermoscopy.scoring.metrics import HEADLINES, OF_A_CLASS, enough_lesions
@@ -47,7 +48,7 @@ def compare(first: Run, other: Run) -> Difference:
         return {name: np.stack([ours[name], theirs[name]], axis=1) for name in ours}
 
     observed = both(np.ones((1, len(first.test))))
-    draws = bootstrap(both, first.test["lesion_id"], SEED)
+    draws = bootstrap(both, first.test["group_id"], SEED)
     enough = enough_lesions(first.test)
     rows = {name: [*observed[name][0], *interval_of_difference(draws[name], enough[name])] for name in HEADLINES}
     for i, label in enumerate(class_names(first.test)):
@@ -86,7 +87,7 @@ def contributions(first: pd.DataFrame, other: pd.DataFrame) -> Floats:
     right = [(table["label"] == table["predicted"]).to_numpy(np.float64) for table in (first, other)]
     images = first.groupby("label")["label"].transform("size").to_numpy(np.float64)
     gain = pd.Series((right[1] - right[0]) / images / first["label"].nunique())
-    return np.asarray(gain.groupby(first["lesion_id"].to_numpy(str)).sum(), np.float64)
+    return np.asarray(gain.groupby(first["group_id"].to_numpy(str)).sum(), np.float64)
 
 
 def sign_flip_test(values: Floats, seed: int, flips: int = FLIPS) -> float:
@@ -187,7 +188,7 @@ def verdict(first: Run, other: Run, difference: Difference, p_corrected: float |
     mean, low, high = row[2:].tolist()
     limits = None if np.isnan(low) else (low, high)
     p, words = (difference.p_value, "p") if p_corrected is None else (p_corrected, "Holm-corrected p")
-    where = f"on {len(first.test)} images of {first.test['lesion_id'].nunique()} lesions"
+    where = f"on {len(first.test)} images{of_lesions(first.test)}"
     return judge(first.name, other.name, mean, limits, p, words, where)
 
 

@@ -1,6 +1,7 @@
 """The confusion matrix as a picture."""
 
 from pathlib import Path
+from textwrap import fill
 
 import numpy as np
 import pandas as pd
@@ -10,21 +11,33 @@ from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 from dermoscopy.runtime.files import replacing
 from dermoscopy.scoring.predictions import class_names
 
+# Characters: the longest name that stands under a column upright, and the longest line.
+UPRIGHT, LINE = 6, 25
+
 
 def draw_confusion_matrix(predictions: pd.DataFrame, title: str, path: Path) -> None:
-    """Draw counts and, as colour and in brackets, percentages of each row (actual class)."""
+    """Draw counts and, as colour and in brackets, percentages of each row (actual class).
+
+    A character of a name that no font of this machine has is drawn as a question mark.
+    """
     import matplotlib as mpl
 
     mpl.use("agg")
     import matplotlib.pyplot as plt
 
     classes = class_names(predictions)
+    families, missing = font_families("".join(classes))
+    names = [fill(name.translate(dict.fromkeys(map(ord, missing), "?")), LINE) for name in classes]
+    longest = max(len(line) for name in names for line in name.split("\n"))
     counts = confusion_matrix(predictions["label"], predictions["predicted"], labels=classes)
     percentages: NDArray[np.float64] = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    size = 2.5 + 0.75 * len(classes)
+    size = 2.5 + 0.75 * len(classes) + 0.08 * max(longest - UPRIGHT, 0)
     figure, axes = plt.subplots(figsize=(size + 1, size), layout="constrained")
-    display = ConfusionMatrixDisplay(percentages, display_labels=classes)
-    display.plot(ax=axes, cmap="Blues", im_kw={"vmin": 0, "vmax": 100}, colorbar=False)
+    display = ConfusionMatrixDisplay(percentages, display_labels=names)
+    rotation = "vertical" if longest > UPRIGHT else "horizontal"
+    display.plot(ax=axes, cmap="Blues", im_kw={"vmin": 0, "vmax": 100}, colorbar=False, xticks_rotation=rotation)
+    for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
+        label.set(parse_math=False, fontfamily=families)
     for text, count, percentage in zip(display.text_.flat, counts.flat, percentages.flat, strict=True):
         text.set_text(f"{count}\n{percentage:.0f} %")
     figure.colorbar(display.im_, ax=axes, shrink=0.8, label="% of the actual class")
@@ -33,3 +46,20 @@ def draw_confusion_matrix(predictions: pd.DataFrame, title: str, path: Path) -> 
         # without the software version the same numbers give the same bytes
         figure.savefig(partial, dpi=110, metadata={"Software": None})
     plt.close(figure)
+
+
+def font_families(text: str) -> tuple[list[str], set[str]]:
+    """Return the font families that draw a text, Matplotlib's own first, and the characters that none of them has."""
+    from matplotlib.font_manager import findfont, fontManager, get_font
+
+    families, missing = ["DejaVu Sans"], set(text)
+    # Last Resort has every character, as a box
+    others = sorted((font.name, font.fname) for font in fontManager.ttflist if not font.name.startswith("Last Resort"))
+    for family, path in [(families[0], findfont(families[0])), *others]:
+        if not missing:
+            break
+        found = {character for character in missing if ord(character) in get_font(path).get_charmap()}
+        if found and family not in families:
+            families.append(family)
+        missing -= found
+    return families, missing

@@ -11,6 +11,9 @@ import pandas as pd
 
 from dermoscopy.data.clinical import clinical_groups
 from dermoscopy.runtime.params import Evaluate
+from dermoscopy.runtime.paths import SUBGROUPS
+from dermoscopy.runtime.progress import progress
+from dermoscopy.scoring.bootstrap import DRAWS
 from dermoscopy.scoring.calibration import (
     TEMPERATURES,
     Calibration,
@@ -70,8 +73,10 @@ def evaluate_parts(
     """
     predictions = predictions.merge(clinical_groups(manifest), on="image_id", how="left", validate="1:1")
     part = decided_parts(predictions, head.prior, evaluate)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # NumPy, which does all of it, lets other threads work
-        scores = pool.map(lambda images: score(images, evaluate.malignant, evaluate.seed), part.values())
+    draws = DRAWS * len(part)
+    # in threads: NumPy, which does all of it, lets other threads work
+    with progress("bootstrap", draws, "draw", in_logs=False) as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
+        scores = pool.map(lambda images: score(images, evaluate.malignant, evaluate.seed, bar.update), part.values())
         metrics = dict(zip(part, scores, strict=True))
     subgroups = pd.concat([score_subgroups(images) for images in part.values()])
 
@@ -157,12 +162,14 @@ def add_calibrated(metrics: Metrics, calibrated: Calibrated) -> Metrics:
 
 
 def warnings_of(evaluation: Evaluation) -> list[str]:
-    """Return a line for each reason to be careful with the numbers."""
-    lines = [f"{part}: {note}" for part, values in evaluation.metrics.items() for note in values.notes]
-    few = evaluation.subgroups[evaluation.subgroups["images"] < FEW]
-    if len(few):
-        names = few["part"] + " " + few["variable"] + " " + few["group"]
-        lines.append(f"under {FEW} images are in the subgroups {', '.join(names)}")
+    """Return a line for each reason to be careful with the numbers; one that two parts share is said once."""
+    parts: dict[str, list[str]] = {}
+    for part, values in evaluation.metrics.items():
+        for note in values.notes:
+            parts.setdefault(note, []).append(part)
+    lines = [f"{' and '.join(of_note)}: {note}" for note, of_note in parts.items()]
+    if few := int((evaluation.subgroups["images"] < FEW).sum()):
+        lines.append(f"{few} of {len(evaluation.subgroups)} subgroups have under {FEW} images: see {SUBGROUPS}")
     return lines
 
 

@@ -1,7 +1,8 @@
 """Intervals of shares of images, such as recall, and of their mean, balanced accuracy: formulas that hold for few.
 
 A bootstrap of few lesions is too narrow, and has no width where all of them are right. These formulas are for
-independent observations, which images of one lesion are not, so they take the number of lesions for that of images.
+independent observations, which images of one lesion are not, so they take the number of lesions for that of images;
+where the data know patients, a patient counts as one lesion (`group_id`).
 That is enough unless the images of a lesion are always right or wrong together: see benchmarks/coverage.py.
 """
 
@@ -20,7 +21,7 @@ Z = NormalDist().inv_cdf((1 + LEVEL) / 2)
 
 def lesions_of_classes(predictions: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the number of lesions, (classes,), of each class, and that of all other classes."""
-    lesion, label, classes = predictions["lesion_id"], predictions["label"], class_names(predictions)
+    lesion, label, classes = predictions["group_id"], predictions["label"], class_names(predictions)
     of_class = [lesion[label == name].nunique() for name in classes]
     of_others = [lesion[label != name].nunique() for name in classes]
     return np.array(of_class, np.int64), np.array(of_others, np.int64)

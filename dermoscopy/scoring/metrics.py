@@ -1,5 +1,6 @@
 """The metrics of a prediction table, with their intervals, as metrics/metrics.json holds them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
+from dermoscopy.data.diagnoses import malignant_classes
 from dermoscopy.data.tables import write_json
-from dermoscopy.runtime.errors import DataError
+from dermoscopy.runtime.errors import DataError, first_few
 from dermoscopy.runtime.paths import METRICS
-from dermoscopy.scoring.bootstrap import Floats, bootstrap, interval
+from dermoscopy.scoring.bootstrap import Advance, Floats, bootstrap, interval
 from dermoscopy.scoring.calibration import ece_floor, expected_calibration_error
 from dermoscopy.scoring.definitions import classification_metrics, screening_metrics
 from dermoscopy.scoring.intervals import lesions_of_classes, mean_interval, share_interval
@@ -51,8 +53,12 @@ class ClassMetrics(_Result):
 
 
 class Screening(_Result):
-    """Of malignant against benign: numbers of images, AUC, and points of the ROC curve, of the scored images."""
+    """Of malignant against benign: numbers of images, AUC, and points of the ROC curve, of the scored images.
 
+    `classes` are those that count as malignant.
+    """
+
+    classes: list[str]
     malignant: int
     benign: int
     auc: float
@@ -123,26 +129,29 @@ def point_metrics(predictions: pd.DataFrame) -> Metrics:
     return Metrics(**_points(predictions, observed), per_class=_per_class(predictions, observed))
 
 
-def score(predictions: pd.DataFrame, malignant: list[str], seed: int) -> Metrics:
-    """Return all metrics of a prediction table that has `lesion_id` too, with their intervals.
+def score(
+    predictions: pd.DataFrame, malignant: Sequence[str] | None, seed: int, advance: Advance | None = None
+) -> Metrics:
+    """Return all metrics of a prediction table that has `group_id` too, with their intervals.
 
     Args:
         predictions: the table.
-        malignant: the classes that screening must find.
+        malignant: the classes that screening must find; None for those that `dermoscopy.data.diagnoses` knows.
         seed: of the bootstrap and of `ece_floor`.
+        advance: is told of each block of the bootstrap's samples how many they were, DRAWS in all.
     """
-    screened = [name for name in class_names(predictions) if name in malignant]
+    screened, unknown = malignant_classes(class_names(predictions), malignant)
     suspicion = predictions[[f"p_{name}" for name in screened]].to_numpy(np.float64).sum(axis=1)
     is_malignant = predictions["label"].isin(screened).to_numpy()
     classification, screening = classification_metrics(predictions), screening_metrics(is_malignant, suspicion)
-    both = is_malignant.any() and not is_malignant.all()
+    both = not unknown and is_malignant.any() and not is_malignant.all()
 
     def statistic(weights: Floats) -> dict[str, Floats]:
         of_screening = screening(weights) if both else {}
         return classification(weights) | {f"screening {name}": values for name, values in of_screening.items()}
 
     observed = statistic(np.ones((1, len(predictions))))
-    draws = bootstrap(statistic, predictions["lesion_id"], seed)
+    draws = bootstrap(statistic, predictions["group_id"], seed, advance=advance)
     points = _points(predictions, observed)
     enough = enough_lesions(predictions)
     for name in RESAMPLED:
@@ -152,10 +161,10 @@ def score(predictions: pd.DataFrame, malignant: list[str], seed: int) -> Metrics
     metrics = Metrics(
         **points,
         per_class=_with_intervals(_per_class(predictions, observed), predictions, draws),
-        screening=_screening(predictions, is_malignant, observed, draws) if both else None,
+        screening=_screening(predictions, screened, observed, draws) if both else None,
         notes=[],
     )
-    return metrics.model_copy(update={"notes": caveats(metrics, predictions, screened, malignant)})
+    return metrics.model_copy(update={"notes": caveats(metrics, predictions, malignant)})
 
 
 def enough_lesions(predictions: pd.DataFrame) -> dict[str, NDArray[np.bool_]]:
@@ -165,7 +174,7 @@ def enough_lesions(predictions: pd.DataFrame) -> dict[str, NDArray[np.bool_]]:
     F1 two of the class, specificity two of other classes, AUC both, the metrics of all images two.
     """
     of_class, of_others = (lesions > 1 for lesions in lesions_of_classes(predictions))
-    of_all = np.asarray(len(predictions["lesion_id"].unique()) > 1)
+    of_all = np.asarray(len(predictions["group_id"].unique()) > 1)
     return {
         **dict.fromkeys(HEADLINES, of_all),
         "recall": of_class,
@@ -175,37 +184,43 @@ def enough_lesions(predictions: pd.DataFrame) -> dict[str, NDArray[np.bool_]]:
     }
 
 
-def caveats(metrics: Metrics, predictions: pd.DataFrame, screened: list[str], malignant: list[str]) -> list[str]:
+def caveats(metrics: Metrics, predictions: pd.DataFrame, malignant: Sequence[str] | None) -> list[str]:
     """Return a sentence for each reason why values are None or weaker than they look."""
     per_class = metrics.per_class
+    screened, unknown = malignant_classes(list(per_class), malignant)
     lesions, of_others = (dict(zip(per_class, count, strict=True)) for count in lesions_of_classes(predictions))
     notes = []
     if absent := [name for name, count in lesions.items() if not count]:
         notes.append(
-            f"no recall, F1, AUC or macro AUC for {', '.join(absent)}: no image is of it; balanced accuracy and macro "
+            f"no recall, F1, AUC or macro AUC for {first_few(absent)}: no image is of it; balanced accuracy and macro "
             "F1 are means over the other classes"
         )
     if single := [name for name, count in lesions.items() if count == 1]:
         notes.append(
-            f"no interval for F1 and AUC of {', '.join(single)}: one lesion only; intervals of macro F1 and macro AUC "
-            "lack its spread"
+            f"no interval for F1 and AUC of {first_few(single)}: one lesion or patient only; intervals of macro F1 and "
+            "macro AUC lack its spread"
         )
     if whole := [name for name, values in per_class.items() if values.specificity is None]:
-        notes.append(f"no specificity or AUC for {', '.join(whole)}: all images are of it")
+        notes.append(f"no specificity or AUC for {first_few(whole)}: all images are of it")
     if alone := [name for name, count in lesions.items() if count and of_others[name] == 1]:
-        notes.append(f"no interval for AUC of {', '.join(alone)}: one lesion of other classes only")
+        notes.append(f"no interval for AUC of {first_few(alone)}: one lesion or patient of other classes only")
     if constant := _without_width(metrics, predictions, screened):
         notes.append(
-            f"no interval for {', '.join(constant)}: the same in all bootstrap samples of these lesions, which does "
+            f"no interval for {first_few(constant)}: the same in all bootstrap samples of these images, which does "
             "not show how it varies"
         )
-    if unknown := [name for name in malignant if name not in per_class]:
-        notes.append(f"evaluate.malignant names {', '.join(unknown)}, which the model does not know")
-    if metrics.screening is None:
-        missing = "no class is named malignant" if not screened else "all images or none are malignant"
+    if strange := [name for name in malignant or () if name not in per_class]:
+        notes.append(f"evaluate.malignant names {first_few(strange)}, which the model does not know")
+    if unknown:
+        notes.append(
+            f"no screening metrics: nobody says whether {first_few(unknown)} {'is' if len(unknown) == 1 else 'are'} "
+            "malignant: set evaluate.malignant to the list of all classes that are"
+        )
+    elif metrics.screening is None:
+        missing = "no class is malignant" if not screened else "all images or none are malignant"
         notes.append(f"no screening metrics: {missing}")
     elif not _two_lesions_of_both(predictions, predictions["label"].isin(screened).to_numpy()):
-        notes.append("no interval for the screening metrics: one malignant or one benign lesion only")
+        notes.append("no interval for the screening metrics: one malignant or one benign lesion or patient only")
     return notes
 
 
@@ -265,18 +280,20 @@ def _without_width(metrics: Metrics, predictions: pd.DataFrame, screened: list[s
 
 
 def _screening(
-    predictions: pd.DataFrame, is_malignant: NDArray[np.bool_], observed: dict[str, Floats], draws: dict[str, Floats]
+    predictions: pd.DataFrame, screened: list[str], observed: dict[str, Floats], draws: dict[str, Floats]
 ) -> Screening:
+    is_malignant = predictions["label"].isin(screened).to_numpy()
     two_of_both = _two_lesions_of_both(predictions, is_malignant)
     values: dict[str, Any] = {}
     for key in (key for key in observed if key.startswith("screening ")):
         name = key.removeprefix("screening ")
         values |= {name: float(observed[key][0]), f"{name}_ci": interval(draws[key]) if two_of_both else None}
-    return Screening(malignant=int(is_malignant.sum()), benign=int((~is_malignant).sum()), **values)
+    count = int(is_malignant.sum())
+    return Screening(classes=screened, malignant=count, benign=len(predictions) - count, **values)
 
 
 def _two_lesions_of_both(predictions: pd.DataFrame, is_malignant: NDArray[np.bool_]) -> bool:
-    return bool(predictions["lesion_id"].groupby(is_malignant).nunique().min() > 1)
+    return bool(predictions["group_id"].groupby(is_malignant).nunique().min() > 1)
 
 
 def _or_none(value: np.float64) -> float | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from dermoscopy.data.groups import group_ids
 from dermoscopy.data.tables import read_table
 from dermoscopy.runtime.errors import DataError
 from dermoscopy.runtime.paths import HEAD_INFO, MANIFEST
@@ -25,7 +26,7 @@ class Run:
         name: as it was asked for.
         params: by `section.key`.
         scored: the prediction table that `evaluate.tta` chooses.
-        test: its test images, decided as its params say, sorted by image_id, with lesion_id and sha256.
+        test: its test images, decided as its params say, sorted by image_id, with lesion_id, group_id and sha256.
     """
 
     name: str
@@ -60,7 +61,7 @@ def load_run(name: str) -> Run:
             f"{name} has no test images (split.test = {params.get('split.test')}), and its validation images chose "
             "when its training stopped: compare runs with a test part"
         )
-    known = manifest[["image_id", "lesion_id", "sha256"]]
+    known = manifest[["image_id", "lesion_id", "sha256"]].assign(group_id=group_ids(manifest))
     test = test.merge(known, on="image_id", how="left", validate="1:1")
     return Run(name, params, scored, test.sort_values("image_id", ignore_index=True))
 

@@ -8,7 +8,11 @@ import pytest
 from tests.support.finished_run import fill_relabelled_run, fill_run
 from tests.support.once import made_once
 
-NASTY = ["<script>alert(1)</script>", 'a"onload="alert(1)', "[x](javascript:alert(1))", "a|b`*_#", "{{7*7}}", "a&amp;b"]
+NASTY = [
+    *("<script>alert(1)</script>", 'a"onload="alert(1)', "[x](javascript:alert(1))", "a|b`*_#", "{{7*7}}", "a&amp;b"),
+    *("0", "1", "in all", "melanoma (less than 0.76 mm), nos", "色素性母斑"),
+    "one_word_of_over_forty_letters_in_one_piece",
+]
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +30,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, backbones: dict[str, Path
 @pytest.fixture(scope="session")
 def many_classes(tmp_path_factory: pytest.TempPathFactory, finished: Path, nasty_names: list[str]) -> Path:
     """A finished run of 15 classes, some with nasty names; tests leave it as it is."""
-    classes = nasty_names + [f"class_{number}" for number in range(9)]
+    classes = nasty_names + [f"class_{number}" for number in range(15 - len(nasty_names))]
     return made_once(tmp_path_factory, "many-classes", lambda folder: fill_relabelled_run(folder, finished, classes))
 
 

@@ -5,8 +5,17 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from dermoscopy.page.diagnoses import long_name
-from dermoscopy.page.facts import IN_ALL, Estimate, count_parts, data_version, estimate, run_identity
+from dermoscopy.data.diagnoses import long_name
+from dermoscopy.page.facts import (
+    Count,
+    Estimate,
+    count_images,
+    count_parts,
+    data_version,
+    diagnosed_by,
+    estimate,
+    run_identity,
+)
 from dermoscopy.scoring.metrics import ClassMetrics, Metrics, point_metrics
 from tests.support.prediction_tables import eight_images
 
@@ -21,17 +30,44 @@ def manifest() -> pd.DataFrame:
 def test_images_and_lesions_are_counted_by_class_and_part(manifest: pd.DataFrame) -> None:
     split = pd.DataFrame({"image_id": list("abcde"), "part": ["train", "train", "test", "train", "test"]})
     counts = count_parts(manifest, split)
-    assert list(counts.index) == ["mel", "nv", IN_ALL]
-    assert list(counts.columns.get_level_values(0).unique()) == ["train", "test", IN_ALL]
-    assert counts.loc["nv", ("train", "images")] == 2
-    assert counts.loc["nv", ("train", "lesions")] == 1
-    assert counts.loc[IN_ALL, (IN_ALL, "images")] == 5
-    assert counts.loc[IN_ALL, (IN_ALL, "lesions")] == 4
+    assert list(counts) == ["mel", "nv", None]
+    assert list(counts[None]) == ["train", "test", None]
+    assert counts["nv"]["train"] == Count(2, 1, None, 0)
+    assert counts[None][None] == Count(5, 4, None, 0)
 
 
 def test_a_class_that_a_part_lacks_counts_nothing_there(manifest: pd.DataFrame) -> None:
     split = pd.DataFrame({"image_id": list("abcde"), "part": ["train", "train", "test", "train", "train"]})
-    assert count_parts(manifest, split).loc["mel", ("test", "images")] == 0
+    assert count_parts(manifest, split)["mel"]["test"].images == 0
+
+
+def test_a_class_may_be_called_as_the_sum_is(manifest: pd.DataFrame) -> None:
+    split = pd.DataFrame({"image_id": list("abcde"), "part": "train"})
+    counts = count_parts(manifest.replace({"label": {"mel": "in all"}}), split)
+    assert [counts[label]["train"].images for label in ("in all", "nv", None)] == [2, 3, 5]
+
+
+@pytest.mark.parametrize(
+    ("lesions", "patients", "words"),
+    [
+        (["l1", "l1", "l2"], None, "3 images of 2 lesions"),
+        (["l1", "l1", "l2"], ["p", "p", "p"], "3 images of 2 lesions of 1 patient"),
+        (["", "", ""], ["p", "q", ""], "3 images of 2 patients, lesions unknown"),
+        (["", "", ""], ["", "", ""], "3 images, lesions unknown"),
+        (["l1", "", "l1"], None, "3 images of 1 lesion (1 of unknown lesion)"),
+    ],
+)
+def test_only_lesions_and_patients_that_are_known_are_counted(
+    lesions: list[str], patients: list[str] | None, words: str
+) -> None:
+    images = pd.DataFrame({"image_id": list("abc"), "lesion_id": lesions})
+    assert str(count_images(images if patients is None else images.assign(patient_id=patients))) == words
+
+
+def test_how_diagnoses_were_made_is_said_in_shares_where_it_is_known(manifest: pd.DataFrame) -> None:
+    assert diagnosed_by(manifest) == diagnosed_by(manifest.assign(dx_type="")) == ""
+    known = manifest.assign(dx_type=["histo", "follow_up", "histo", "", "histo"])
+    assert diagnosed_by(known) == "histo 60 %, follow_up 20 %, unknown 20 %"
 
 
 def class_metrics(**values: Any) -> ClassMetrics:

@@ -2,20 +2,23 @@
 
 import json
 import re
+import shutil
+import subprocess
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
-from dermoscopy.data.tables import read_table
+from dermoscopy.data.tables import read_table, write_table
 from dermoscopy.page.gallery import choose_examples, draw_examples
 from dermoscopy.runtime.errors import DataError
 from dermoscopy.runtime.params import load_params
 from dermoscopy.scoring.metrics import read_metrics, write_metrics
 from stages import report
-from tests.support.finished_run import PARAMS, run_stages
+from tests.support.finished_run import PARAMS, fill_relabelled_run, run_stages
 from tests.support.params_file import write_params
 
 VOID = {"meta", "link", "img", "br", "line", "circle", "polyline"}
@@ -129,7 +132,7 @@ def test_names_of_classes_are_shown_as_they_are_and_never_obeyed(many_classes: P
     card = (many_classes / "report/MODEL_CARD.md").read_text(encoding="utf-8")
     assert "<script" not in card
     assert not re.search(r"(?<!\\)\[x(?<!\\)\]", card)
-    assert "\n| a\\|b\\`\\*_\\# |" in card
+    assert "\n| a\\|b\\`\\*\\_\\# |" in card
 
 
 def test_the_same_input_gives_the_same_bytes(project: Path) -> None:
@@ -216,6 +219,145 @@ def test_an_image_that_changed_since_it_was_scored_stops_the_stage(project: Path
     with pytest.raises(DataError, match="has changed since"):
         write_report(project)
     assert (project / "report/index.html").read_bytes() == before
+
+
+def test_images_whose_files_are_not_here_are_left_out_and_counted(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = len(page_of(project).attributes("img")) // 2
+    chosen = re.findall(r'alt="([^",]+), ', (project / "report/index.html").read_text(encoding="utf-8"))
+    for image_id in chosen[:2]:
+        (file,) = (project / "data/raw/images").glob(f"{image_id}.*")
+        file.unlink()
+    write_report(project)
+    line = f"2 of {shown} images are not shown: their files are not here, such as data/raw/images/{chosen[0]}."
+    assert line in page_of(project).text
+    assert f"warning: report: {line}" in capsys.readouterr().err
+    assert len(page_of(project).attributes("img")) == 2 * (shown - 2)
+
+
+def test_a_project_without_its_images_has_a_page_without_pictures(project: Path) -> None:
+    shutil.rmtree(project / "data/raw")
+    write_report(project)
+    page = page_of(project)
+    assert page.attributes("img") == []
+    assert re.search(r"(\d+) of \1 images are not shown", page.text)
+    assert "Not shown: the files are not here." in page.text
+
+
+def with_data(project: Path, source: str, dataset: str | None, **columns: str | list[str]) -> tuple[str, str]:
+    """Write the report of a run on such data, and return the text of the page and of the card in one line each."""
+    write_params(project, PARAMS | {"data": {"source": source, "directory": "images"}})
+    statistics = json.loads((project / "metrics/data.json").read_text(encoding="utf-8"))
+    (project / "metrics/data.json").write_text(json.dumps(statistics | {"dataset": dataset}), encoding="utf-8")
+    write_table(read_table(Path("data/manifest.csv")).assign(**columns), Path("data/manifest.csv"))
+    write_report(project)
+    card = (project / "report/MODEL_CARD.md").read_text(encoding="utf-8")
+    return " ".join(page_of(project).text.split()), " ".join(card.split())
+
+
+OF_HAM10000 = ("HAM10000", "CC BY-NC", "Vienna", "Queensland", "light skin", "Cases were chosen")
+
+
+@pytest.mark.parametrize("source", ["sample", "directory"])
+def test_what_is_true_of_ham10000_is_not_said_of_other_images(project: Path, source: str) -> None:
+    page, card = with_data(project, source, None, dx_type="")
+    for words in (*OF_HAM10000, "istopatholog"):
+        assert words not in page
+        assert words not in card
+    assert ("Not known here: where the images come from" in card) == (source == "directory")
+
+
+@pytest.mark.parametrize("dataset", ["HAM10000", "ISIC 2018"])
+@pytest.mark.parametrize("source", ["kaggle", "directory"])
+def test_ham10000_and_isic_2018_are_named_with_their_licence_and_limits(
+    project: Path, source: str, dataset: str
+) -> None:
+    page, card = with_data(project, source, dataset)
+    assert "CC BY-NC 4.0" in page
+    assert all(words in card for words in OF_HAM10000)
+    assert ("Turkey" in card) == (dataset == "ISIC 2018")
+    assert "Not known here" not in card
+
+
+def test_how_the_diagnoses_were_made_is_counted_where_it_is_known(project: Path) -> None:
+    _, card = with_data(project, "directory", None, dx_type=["histo"] * 60 + ["follow_up"] * 40)
+    assert "in shares of the images: histo 60 %, follow_up 40 %. Without histopathology" in card
+    assert "how the diagnoses were made," not in card
+
+
+def test_where_no_lesion_is_known_none_is_counted(project: Path) -> None:
+    write_params(project, PARAMS | {"split": {"group": "auto"}})
+    page, card = with_data(project, "directory", None, lesion_id="")
+    assert "100 images, lesions unknown." in page
+    assert "Images were split one by one, because neither lesions nor patients are known" in page
+    assert "Intervals count images" in page
+    assert "100 images, lesions unknown; 0 groups" in card
+    assert "Split by image, stratified by class. Images of one lesion may be in two parts" in card
+    assert "| images | train |" in card
+    assert not re.search(r"images of \d+ lesions", page + card)
+
+
+def test_patients_are_counted_and_the_split_is_by_them_where_they_are_known(project: Path) -> None:
+    patients = [f"p{number // 4}" for number in range(100)]
+    page, card = with_data(project, "directory", None, lesion_id="", patient_id=patients)
+    assert "100 images of 25 patients, lesions unknown. All images of a patient are in one part." in page
+    assert "Intervals count patients, not images." in page
+    assert "and below them their patients." in page
+    assert "Split by patient, stratified by class." in card
+    assert "| images (patients) | train |" in card
+
+
+def test_two_classes_may_be_called_0_and_1(finished: Path, tmp_path: Path) -> None:
+    fill_relabelled_run(tmp_path, finished, ["0", "1"])
+    page = page_of(tmp_path)
+    assert "nobody says whether 0, 1 are malignant: set evaluate.malignant" in page.text
+    card = (tmp_path / "report/MODEL_CARD.md").read_text(encoding="utf-8")
+    assert re.search(r"\n\| 0 \|( \d+ \(\d+\) \|){4}\n\| 1 \|", card)
+
+
+@pytest.mark.parametrize("patience", [1, 1000])
+def test_the_page_says_when_training_ended_before_patience_ran_out(project: Path, patience: int) -> None:
+    path = Path("metrics/training/plots/metrics/eval/loss.tsv")
+    epochs = len(pd.read_csv(path, sep="\t"))
+    write_params(project, PARAMS | {"train": {"epochs": epochs, "patience": patience}})
+    losses = pd.read_csv(path, sep="\t").assign(loss=[1.0] * (epochs - 2) + [0.5, 0.6])
+    losses.to_csv(path, sep="\t", index=False)
+    write_report(project)
+    limit = f"Training ended at its limit, train.epochs={epochs}, before the loss had stopped falling for {patience}"
+    assert (limit in " ".join(page_of(project).text.split())) == (patience == 1000)
+
+
+def test_the_command_in_page_and_card_finds_the_commits_that_hold_the_run_and_no_other(
+    finished: Path, tmp_path: Path
+) -> None:
+    def git(*arguments: str) -> str:
+        who = ["-c", "user.name=A", "-c", "user.email=a@example.com"]
+        command = ["git", *who, *arguments]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.strip()
+
+    def commit(text: str) -> str:
+        (tmp_path / "report/MODEL_CARD.md").write_text(text, encoding="utf-8")
+        git("add", "--all")
+        git("commit", "--quiet", "--message", "a run")
+        return git("rev-parse", "HEAD")
+
+    card = (finished / "report/MODEL_CARD.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"^    (git .*)$", card, re.MULTILINE)
+    assert command in page_of(finished).text
+    run = re.search(r"git grep -l (\w{16}) ", command)
+    assert run is not None
+    git("init", "--quiet")
+    (tmp_path / "report").mkdir()
+    commit(card.replace(run[1], "0" * 16))
+    first = commit(card)
+    last = commit(card.replace(run[1], "1" * 16))
+    experiment = commit(card + "\n")  # as DVC keeps one: no branch, a ref of its own
+    git("update-ref", "refs/exps/ab/cd/some-exp", experiment)
+    git("reset", "--quiet", "--hard", last)
+    shell = ["sh", "-c", command]
+    output = subprocess.run(shell, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert set(output.split()) == {f"{name}:report/MODEL_CARD.md" for name in (first, experiment)}
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,14 @@ def test_any_number_of_draws_can_be_had(draws: int) -> None:
     assert len(weights_drawn(LESIONS, seed=1, draws=draws)) == draws
 
 
+def test_every_draw_is_reported_and_reporting_changes_none() -> None:
+    lesions, counts = pd.Series(np.arange(1000).astype(str)), list[int]()
+    draws = bootstrap(lambda weights: {"weights": weights}, lesions, 1, 400, counts.append)["weights"]
+    assert len(counts) > 1
+    assert sum(counts) == 400
+    assert np.array_equal(draws, weights_drawn(lesions, seed=1, draws=400))
+
+
 def test_an_interval_leaves_out_what_is_undefined() -> None:
     draws = np.array([np.nan, *range(101), np.nan], float)
     assert interval(draws) == pytest.approx([2.5, 97.5])
@@ -68,7 +76,7 @@ def covered(random: np.random.Generator, clustered: bool) -> tuple[bool, bool]:
         ["nv"] * 150, np.stack([~right, right], axis=1).astype(float), ["mel", "nv"], lesions=[f"{n}" for n in lesion]
     )
     found = []
-    for groups in (table["lesion_id"], table["image_id"]):
+    for groups in (table["group_id"], table["image_id"]):
         draws = bootstrap(count_metrics(table), groups, int(random.integers(2**32)), 500)
         low, high = interval(draws["accuracy"]) or (np.nan, np.nan)
         found.append(low <= 0.7 <= high)

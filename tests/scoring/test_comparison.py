@@ -46,7 +46,7 @@ def test_both_are_drawn_with_the_same_lesions(table: pd.DataFrame) -> None:
     worse = worsened(table, 3)
     row = compare(make_run("a", table), make_run("b", worse)).metrics.loc["accuracy"]
     samples = [
-        bootstrap(count_metrics(images), images["lesion_id"], seed)["accuracy"]
+        bootstrap(count_metrics(images), images["group_id"], seed)["accuracy"]
         for images, seed in ((table, 1), (worse, 2))
     ]
     low, high = np.quantile(samples[1] - samples[0], [0.025, 0.975])
@@ -95,7 +95,7 @@ def test_runs_of_equal_skill_are_told_apart_in_5_percent_of_samples() -> None:
 def test_contributions_of_lesions_add_up_to_the_difference_in_balanced_accuracy(table: pd.DataFrame) -> None:
     worse = worsened(table, 40)
     found = contributions(table, worse)
-    assert len(found) == table["lesion_id"].nunique()
+    assert len(found) == table["group_id"].nunique()
     expected = point_metrics(worse).balanced_accuracy - point_metrics(table).balanced_accuracy
     assert found.sum() == pytest.approx(expected)
     assert contributions(worse, table) == pytest.approx(-found)
@@ -131,7 +131,7 @@ def test_a_corrected_p_value_can_take_a_difference_back(table: pd.DataFrame) -> 
 
 
 def test_a_class_of_one_lesion_has_a_difference_without_interval(table: pd.DataFrame) -> None:
-    alone = table.assign(lesion_id=table["lesion_id"].mask(table["label"] == "akiec", "the only one"))
+    alone = table.assign(group_id=table["group_id"].mask(table["label"] == "akiec", "the only one"))
     row = compare(make_run("a", alone), make_run("b", worsened(alone, 60))).metrics.loc["akiec recall"]
     assert np.isfinite(row["difference"])
     assert np.isnan([row["low"], row["high"]]).all()

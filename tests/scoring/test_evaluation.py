@@ -65,7 +65,7 @@ def head(many: pd.DataFrame) -> HeadInfo:
 
 @pytest.fixture(scope="module")
 def predictions(many: pd.DataFrame) -> pd.DataFrame:
-    return many.drop(columns="lesion_id")
+    return many.drop(columns=["lesion_id", "group_id"])
 
 
 class TestEvaluateParts:
@@ -248,8 +248,16 @@ class TestStage:
         assert len(small)
         assert small["note"].str.startswith("under 20 images").all()
         (warning,) = [line for line in capsys.readouterr().err.splitlines() if "subgroups" in line]
-        assert warning.startswith("warning: under 20 images are in the subgroups ")
-        assert warning.count("validation age_band") == len(small)
+        counts = f"{len(small)} of {len(table)} subgroups"
+        assert warning == f"warning: {counts} have under 20 images: see metrics/subgroups.csv"
+
+    def test_a_warning_of_both_parts_is_one_line(self, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.run_stage(project, malignant=["mel", *map(str, range(9))])
+        lines = [line for line in capsys.readouterr().err.splitlines() if "malignant" in line]
+        strange = "0, 1, 2, 3, 4, and 4 more"
+        assert lines == [
+            f"warning: validation and test: evaluate.malignant names {strange}, which the model does not know"
+        ]
 
     def test_the_same_predictions_give_the_same_bytes(self, project: Path) -> None:
         names = [Path("metrics/metrics.json"), Path("metrics/subgroups.csv"), *(Path("plots") / name for name in PLOTS)]

@@ -127,7 +127,7 @@ class TestScore:
 
     def test_intervals_of_what_is_no_share_are_those_of_the_bootstrap_over_lesions(self, many: pd.DataFrame) -> None:
         metrics = score(many, MALIGNANT, seed=1)
-        draws = bootstrap(classification_metrics(many), many["lesion_id"], 1)
+        draws = bootstrap(classification_metrics(many), many["group_id"], 1)
         assert metrics.macro_f1_ci == interval(draws["macro_f1"])
         assert metrics.per_class["bkl"].auc_ci == interval(draws["auc"][:, 2])
 
@@ -170,7 +170,7 @@ class TestScore:
         assert first.accuracy_ci != other.accuracy_ci
 
     def test_copies_of_an_image_within_a_lesion_narrow_no_interval(self, many: pd.DataFrame) -> None:
-        alone = many.assign(lesion_id=many["image_id"])
+        alone = many.assign(group_id=many["image_id"])
         in_fives = pd.concat([alone] * 5)
         # five copies of an image are worth no more than one
         for first, other in zip(
@@ -234,8 +234,9 @@ class TestScore:
         assert metrics.per_class["nv"].specificity_ci is not None
         assert metrics.per_class["nv"].auc_ci is None
         assert screening_of(metrics).auc_ci is None
-        assert "no interval for AUC of nv: one lesion of other classes only" in metrics.notes
-        assert "no interval for the screening metrics: one malignant or one benign lesion only" in metrics.notes
+        assert "no interval for AUC of nv: one lesion or patient of other classes only" in metrics.notes
+        why = "one malignant or one benign lesion or patient only"
+        assert f"no interval for the screening metrics: {why}" in metrics.notes
 
     @pytest.mark.parametrize("predicted", ["bcc", "nv"])
     def test_a_recall_of_0_or_1_has_an_interval_with_a_width(self, many: pd.DataFrame, predicted: str) -> None:
@@ -252,9 +253,11 @@ class TestScore:
             assert value == 1
             assert (limits is None) == (name not in ("recall_ci", "specificity_ci", "balanced_accuracy_ci")), name
         (note,) = metrics.notes
-        assert note.startswith("no interval for accuracy, macro F1, macro AUC, F1 of bcc, AUC of bcc, F1 of mel,")
-        assert "AUC of screening, sensitivity at 90 specificity of screening," in note
-        assert note.endswith(": the same in all bootstrap samples of these lesions, which does not show how it varies")
+        assert note.startswith("no interval for accuracy, macro F1, macro AUC, F1 of bcc, AUC of bcc, and 9 more: ")
+        assert note.endswith(": the same in all bootstrap samples of these images, which does not show how it varies")
+
+    def test_the_classes_that_count_as_malignant_stand_beside_the_metrics(self, many: pd.DataFrame) -> None:
+        assert screening_of(score(many, ["mel", "bcc"], seed=1)).classes == ["bcc", "mel"]
 
     def test_a_malignant_class_that_the_model_does_not_know_is_named(self, many: pd.DataFrame) -> None:
         metrics = score(many, ["mel", "scc"], seed=1)
@@ -264,7 +267,30 @@ class TestScore:
     def test_without_malignant_classes_there_is_no_screening(self, many: pd.DataFrame) -> None:
         metrics = score(many, [], seed=1)
         assert metrics.screening is None
-        assert metrics.notes == ["no screening metrics: no class is named malignant"]
+        assert metrics.notes == ["no screening metrics: no class is malignant"]
+
+    def test_the_table_of_diagnoses_decides_where_no_class_is_named(self, many: pd.DataFrame) -> None:
+        assert score(many, None, seed=1) == score(many, MALIGNANT, seed=1)
+
+    def test_squamous_cell_carcinoma_and_actinic_keratosis_count_as_malignant(self, many: pd.DataFrame) -> None:
+        names = {"akiec": "ak", "bcc": "scc"}
+        table = many.rename(columns={f"p_{old}": f"p_{new}" for old, new in names.items()})
+        table = table.replace({"label": names, "predicted": names})
+        screening = screening_of(score(table, None, seed=1))
+        assert screening.classes == ["ak", "scc", "mel"]
+        assert screening.auc == screening_of(score(many, MALIGNANT, seed=1)).auc
+
+    def test_a_class_of_which_nobody_says_whether_it_is_malignant_is_asked_for(self, many: pd.DataFrame) -> None:
+        names = {"bkl": "1", "nv": "other"}
+        table = many.rename(columns={f"p_{old}": f"p_{new}" for old, new in names.items()})
+        table = table.replace({"label": names, "predicted": names})
+        metrics = score(table, None, seed=1)
+        assert metrics.screening is None
+        assert metrics.notes == [
+            "no screening metrics: nobody says whether 1, other are malignant: set evaluate.malignant to the list of "
+            "all classes that are"
+        ]
+        assert screening_of(score(table, ["1"], seed=1)).classes == ["1"]
 
 
 class TestFile:

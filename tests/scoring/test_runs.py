@@ -22,7 +22,7 @@ def table() -> pd.DataFrame:
 def write_run(folder: Path, table: pd.DataFrame) -> None:
     """Write the tables of a run; those of all views have only every other image."""
     write_table(table[["image_id", "lesion_id"]].assign(sha256=table["image_id"]), folder / MANIFEST)
-    predictions = table.drop(columns="lesion_id")
+    predictions = table.drop(columns=["lesion_id", "group_id"])
     predictions["part"] = ["validation", *["test"] * (len(table) - 1)]
     write_table(predictions, folder / PREDICTIONS)
     write_table(predictions[::2], folder / PREDICTIONS_TTA)

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from dermoscopy.data.groups import group_ids
 from dermoscopy.runtime.paths import PREDICTIONS_TTA
 from dermoscopy.scoring.runs import Run
 
@@ -12,12 +13,13 @@ from dermoscopy.scoring.runs import Run
 def make_predictions(
     labels: list[str], probabilities: Any, classes: list[str], part: str = "test", lesions: list[str] | None = None
 ) -> pd.DataFrame:
-    """Return a prediction table with `lesion_id`; without `lesions` an image is its own lesion."""
+    """Return a prediction table with `lesion_id` and `group_id`; without `lesions` an image is its own lesion."""
     values = np.asarray(probabilities, np.float32)
     table = pd.DataFrame({"image_id": [f"{part}_{number}" for number in range(len(labels))], "part": part})
     table["label"] = labels
     table["predicted"] = np.array(classes)[values.argmax(axis=1)]
     table["lesion_id"] = table["image_id"] if lesions is None else lesions
+    table["group_id"] = group_ids(table)
     return table.join(pd.DataFrame(values, columns=[f"p_{name}" for name in classes]))
 
 
