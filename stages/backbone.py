@@ -1,5 +1,7 @@
 """Make the frozen backbone ready: build it once with its weights, and convert it for the OpenVINO engine."""
 
+import sys
+
 from dermoscopy.features.backbones import find_weights
 from dermoscopy.runtime.commands import run_stage
 from dermoscopy.runtime.files import replacing
@@ -10,6 +12,8 @@ from dermoscopy.runtime.paths import BACKBONE
 
 def main(backbone: Backbone) -> None:
     weights = find_weights(backbone.weights)
+    if sys.stderr.isatty():
+        print(f"backbone: building {backbone.name} and converting it: up to a minute", file=sys.stderr)
     start_keras(backbone.seed)
     from dermoscopy.features.networks import build_from_params, write_backbone
 

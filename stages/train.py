@@ -1,5 +1,7 @@
 """Train the head on the features of the frozen backbone, and predict validation and test images with it."""
 
+import sys
+
 from dermoscopy.data.tables import read_table, write_table
 from dermoscopy.features.store import FeatureReader
 from dermoscopy.model.class_weights import class_weights
@@ -9,7 +11,7 @@ from dermoscopy.runtime.commands import run_stage
 from dermoscopy.runtime.files import replacing
 from dermoscopy.runtime.keras_start import start_keras
 from dermoscopy.runtime.params import Train
-from dermoscopy.runtime.paths import HEAD, HEAD_INFO, MANIFEST, PREDICTIONS, PREDICTIONS_TTA, SPLIT, TRAINING_LOG
+from dermoscopy.runtime.paths import HEAD, HEAD_INFO, MANIFEST, PREDICTIONS, PREDICTIONS_TTA, SPLIT
 
 
 def main(train: Train) -> None:
@@ -19,18 +21,12 @@ def main(train: Train) -> None:
     images, classes = label_images(images, features)
 
     start_keras(train.seed)
-    from dvclive import Live
-    from dvclive.keras import DVCLiveCallback
-
     from dermoscopy.model.head import save_head
-    from dermoscopy.model.training import predict_views, train_head
+    from dermoscopy.model.training import predict_views
+    from dermoscopy.model.training_log import train_and_log
 
     part = dict(iter(images.groupby("part")))
-    with Live(str(TRAINING_LOG), save_dvc_exp=False, dvcyaml=None) as live:
-        head, epochs = train_head(
-            features, part["train"], part["validation"], len(classes), train, [DVCLiveCallback(live=live)]
-        )
-
+    head, fitted = train_and_log(features, part["train"], part["validation"], len(classes), train)
     held_out = images[images["part"] != "train"]
     probabilities = predict_views(head, features, held_out["row"].to_numpy())
     info = HeadInfo(
@@ -46,7 +42,13 @@ def main(train: Train) -> None:
         path.write_text(info.model_dump_json(indent=2) + "\n", encoding="utf-8")
     write_table(prediction_table(held_out, classes, probabilities[:, 0]), PREDICTIONS)
     write_table(prediction_table(held_out, classes, probabilities.mean(axis=1)), PREDICTIONS_TTA)
-    print(f"train: {epochs} epochs on {len(part['train'])} images, {len(held_out)} images predicted")
+    if not fitted.stopped_early:
+        print(
+            f"warning: train: training ended at the last allowed epoch ({train.epochs}), while the validation loss "
+            "might still fall: raise train.epochs",
+            file=sys.stderr,
+        )
+    print(f"train: {fitted.epochs} epochs on {len(part['train'])} images, {len(held_out)} images predicted")
 
 
 if __name__ == "__main__":

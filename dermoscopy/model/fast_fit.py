@@ -12,7 +12,7 @@ Imports Keras and TensorFlow: call `start_keras` first.
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from math import ceil
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import keras
 import numpy as np
@@ -32,6 +32,25 @@ TRAINING_IMAGES = 4096  # in memory at a time, one view of each: 25 MB of 1,536 
 VALIDATION_IMAGES = 256  # in memory at a time, all views of each: 5 MB with three views of 1,536 numbers
 
 
+class Fitted(NamedTuple):
+    """How a training went.
+
+    Attributes:
+        history: the values of each epoch, by metric as Keras names it, such as `val_loss`.
+        kept: the epoch, from 0, whose weights were kept.
+        stopped_early: whether early stopping ended it, not the number of epochs that the params allow.
+    """
+
+    history: dict[str, list[float]]
+    kept: int
+    stopped_early: bool
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs were run."""
+        return len(self.history["val_loss"])
+
+
 def fit(
     head: keras.Model,
     features: FeatureReader,
@@ -39,7 +58,7 @@ def fit(
     validation: pd.DataFrame,
     train: Train,
     callbacks: Sequence[keras.callbacks.Callback] = (),
-) -> int:
+) -> Fitted:
     """Train until the validation loss, of probabilities averaged over views, stops falling; keep the best weights.
 
     Args:
@@ -50,12 +69,10 @@ def fit(
         train: the params.
         callbacks: called beside early stopping.
 
-    Returns:
-        How many epochs were run.
-
     Raises:
         DataError: the features cannot be read any more.
     """
+    early_stopping = keras.callbacks.EarlyStopping("val_loss", patience=train.patience, restore_best_weights=True)
     trainer = HeadTrainer(head)
     trainer.compile(
         optimizer=keras.optimizers.Adam(train.learning_rate),
@@ -73,10 +90,7 @@ def fit(
             validation_steps=len(validation_feed),
             epochs=train.epochs,
             shuffle=False,
-            callbacks=[
-                keras.callbacks.EarlyStopping("val_loss", patience=train.patience, restore_best_weights=True),
-                *callbacks,
-            ],
+            callbacks=[early_stopping, *callbacks],
             verbose=0,
         )
     except tf.errors.OpError:  # as which tf.data raises whatever a feed raises
@@ -84,7 +98,7 @@ def fit(
         if isinstance(error, (DataError, OSError)):
             raise DataError(f"{FEATURES} changed, or cannot be read any more: run dvc repro features") from None
         raise
-    return len(history.epoch)
+    return Fitted(history.history, early_stopping.best_epoch, early_stopping.stopped_epoch > 0)
 
 
 class HeadTrainer(keras.Model):

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -14,7 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from dermoscopy.data.split import assign_parts
 from dermoscopy.features.backbones import read_backbone_info
@@ -25,6 +23,7 @@ from dermoscopy.runtime.errors import DataError, PipelineError
 from dermoscopy.runtime.keras_start import start_keras
 from dermoscopy.runtime.params import Params
 from dermoscopy.runtime.paths import BACKBONE, FEATURES
+from dermoscopy.runtime.progress import progress, tick
 
 
 @dataclass(frozen=True)
@@ -130,9 +129,11 @@ def train_each(trainings: Sequence[Training]) -> list[Trained]:
     workers = min(len(trainings), (os.cpu_count() or 1) + 1)
     try:
         # spawned, because TensorFlow does not survive a fork
-        with ProcessPoolExecutor(workers, get_context("spawn"), initializer=end_with_parent) as pool:
-            done = pool.map(train_and_predict, trainings)
-            return list(tqdm(done, "trainings", len(trainings), file=sys.stderr, disable=not sys.stderr.isatty()))
+        with (
+            progress("trainings", len(trainings), "training", in_logs=False) as bar,
+            ProcessPoolExecutor(workers, get_context("spawn"), initializer=end_with_parent) as pool,
+        ):
+            return list(tick(pool.map(train_and_predict, trainings), bar))
     except BrokenProcessPool:
         raise PipelineError(
             "the process of a training was killed, probably because memory ran out: close other programs and run again"
@@ -166,8 +167,8 @@ def train_and_predict(training: Training) -> Trained:
     start_keras(params.train.seed)
     from dermoscopy.model.training import predict_views, train_head
 
-    head, epochs = train_head(features, learnt, watched, len(classes), params.train)
+    head, fitted = train_head(features, learnt, watched, len(classes), params.train)
     held_out = images[images["part"] != "train"]
     probabilities = predict_views(head, features, held_out["row"].to_numpy())
     scored = probabilities.mean(axis=1) if params.evaluate.tta else probabilities[:, 0]
-    return Trained(prediction_table(held_out, classes, scored), epochs)
+    return Trained(prediction_table(held_out, classes, scored), fitted.epochs)

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dermoscopy.features.store import FeatureReader
-from dermoscopy.model.fast_fit import fit
+from dermoscopy.model.fast_fit import Fitted, fit
 from dermoscopy.model.head import build_head, predict_probabilities
 from dermoscopy.runtime.params import Train
 
@@ -25,11 +25,11 @@ def train_head(
     classes: int,
     train: Train,
     callbacks: Sequence[keras.callbacks.Callback] = (),
-) -> tuple[keras.Model, int]:
+) -> tuple[keras.Model, Fitted]:
     """Build a head for `classes` classes and train it; see `fit`, whose arguments these are.
 
     Returns:
-        The head, with the best weights, and how many epochs were run.
+        The head, with the best weights, and how its training went.
     """
     mean, variance = feature_moments(features, training["row"].to_numpy())
     head = build_head(mean, variance, train.dropout, classes)

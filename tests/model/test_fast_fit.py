@@ -103,10 +103,11 @@ def test_fit_is_that_of_keras(
 
     expected = plain_fit(theirs, one_view, training, validation, train)
     log = keras.callbacks.History()
-    epochs = fit(ours, one_view, training, validation, train, [log])
+    fitted = fit(ours, one_view, training, validation, train, [log])
 
-    assert epochs == len(expected["loss"])
-    assert (epochs < train.epochs) == stops_early
+    assert fitted.epochs == len(expected["loss"])
+    assert fitted.stopped_early == stops_early
+    assert fitted.history == log.history
     assert log.history.keys() == expected.keys()
     for name, values in expected.items():
         assert log.history[name] == pytest.approx(values, rel=1e-4), name

@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from dermoscopy.features.store import FeatureReader
+from dermoscopy.model.fast_fit import Fitted
 from dermoscopy.model.head import build_head, predict_probabilities
 from dermoscopy.model.training import IMAGES_AT_A_TIME, feature_moments, predict_views, train_head
 from tests.model.conftest import CLASSES, DIM, IMAGES, VIEWS
@@ -60,21 +61,18 @@ def separable(tmp_path_factory: pytest.TempPathFactory) -> FeatureReader:
     return write_feature_folder(tmp_path_factory.mktemp("separable") / "features", values)
 
 
-def train_on(features: FeatureReader, **changes: Any) -> tuple[Any, list[float]]:
-    """Return the trained head and the validation loss of each epoch; 90 images train, 30 validate."""
+def train_on(features: FeatureReader, **changes: Any) -> tuple[Any, Fitted]:
+    """Return the trained head and how its training went; 90 images train, 30 validate."""
     images = pd.DataFrame({"row": np.arange(120), "target": np.arange(120) % CLASSES})
     keras.utils.set_random_seed(1)
     settings = {"dropout": 0.2, "learning_rate": 0.05, "batch_size": 30, "epochs": 12}
     train = PARAMS.train.model_copy(update=settings | changes)
-    log = keras.callbacks.History()
-    head, epochs = train_head(features, images[:90], images[90:], CLASSES, train, [log])
-    assert epochs == len(log.history["val_loss"])
-    return head, log.history["val_loss"]
+    return train_head(features, images[:90], images[90:], CLASSES, train)
 
 
 def test_training_learns_what_can_be_learnt(separable: FeatureReader) -> None:
-    head, losses = train_on(separable)
-    assert len(losses) == 12
+    head, fitted = train_on(separable)
+    assert fitted.epochs == 12
     predicted = predict_views(head, separable, HELD_OUT).mean(axis=1).argmax(axis=1)
     assert (predicted == HELD_OUT % CLASSES).mean() > 0.9
 
@@ -86,9 +84,22 @@ def test_the_same_seed_gives_the_same_head(separable: FeatureReader) -> None:
 
 def test_training_stops_early_and_keeps_the_weights_of_the_best_mean_over_views(separable: FeatureReader) -> None:
     # with such a learning rate the loss soon gets worse
-    head, losses = train_on(separable, learning_rate=1.0, epochs=200, patience=3)
-    assert len(losses) < 200
-    assert np.argmin(losses) == len(losses) - 1 - 3
+    head, fitted = train_on(separable, learning_rate=1.0, epochs=200, patience=3)
+    losses = fitted.history["val_loss"]
+    assert fitted.epochs == len(losses) < 200
+    assert np.argmin(losses) == fitted.kept == len(losses) - 1 - 3
     probabilities = predict_views(head, separable, HELD_OUT).mean(axis=1)
     of_truth = probabilities[np.arange(30), HELD_OUT % CLASSES]
     assert -np.log(of_truth).mean() == pytest.approx(min(losses), rel=1e-3)
+
+
+def test_only_early_stopping_counts_as_stopped_early_though_it_be_at_the_last_allowed_epoch(
+    separable: FeatureReader,
+) -> None:
+    settings = {"learning_rate": 1.0, "patience": 3}
+    _, fitted = train_on(separable, epochs=200, **settings)
+    assert fitted.stopped_early
+    _, at_the_last = train_on(separable, epochs=fitted.epochs, **settings)
+    assert (at_the_last.epochs, at_the_last.stopped_early) == (fitted.epochs, True)
+    _, before = train_on(separable, epochs=fitted.epochs - 1, **settings)
+    assert (before.epochs, before.stopped_early) == (fitted.epochs - 1, False)

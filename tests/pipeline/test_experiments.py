@@ -3,12 +3,15 @@
 import csv
 import io
 import json
+import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from benchmarks.workspace import Workspace, executed
 from dermoscopy.data.sources import sample
+from dermoscopy.runtime.workspace import PROJECT
 from tests.support.drawn_project import CHANGES, drawn_project
 from tests.support.params_file import PARAMS
 
@@ -89,3 +92,25 @@ def test_queued_experiments_finish_and_find_a_relative_directory(project: Worksp
     project.dvc("exp", "run", "--queue", "-S", "data.seed=2", "-S", "train.epochs=2")
     status = project.finish_queue()
     assert status.count("Success") == 3, status
+
+
+def test_the_experiments_fit_a_terminal_and_the_best_one_comes_first(
+    project: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["make", "--dry-run", "--directory", str(PROJECT), "experiments"]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout.replace("\\\n", "")
+    (show,) = (line for line in text.splitlines() if "dvc exp show" in line)
+    _, *arguments = shlex.split(show)
+    headline = ["test.accuracy", "test.balanced_accuracy", "test.macro_f1"]
+    for width, metrics in [(80, headline[:2]), (100, headline), (400, headline)]:
+        monkeypatch.setenv("COLUMNS", str(width))
+        _, header, *lines = project.dvc(*arguments).splitlines()
+        assert max(map(len, [header, *lines])) <= width
+        experiment, *names = header.split()
+        assert [experiment, *names[: len(metrics)]] == ["Experiment", *metrics]
+    assert {"train.dropout", "train.epochs", "evaluate.tta"} <= set(names)
+    assert all(name.split(".")[0] in PARAMS.model_fields_set for name in names[3:])
+    rows = csv.DictReader(io.StringIO(project.dvc(*arguments, "--csv")))
+    scores = [float(row["test.balanced_accuracy"]) for row in rows if row["Experiment"]]
+    assert len(scores) > 3
+    assert scores == sorted(scores, reverse=True)
