@@ -4,12 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 # DVC runs `python -m stages.NAME`: it must find the environment's Python.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# On a terminal pip and uv show their progress; a log gets their errors only.
+QUIET := $(shell test -t 2 || echo --quiet)
 
-.PHONY: help demo repro backbones screenshots bench test test-all soak lint format requirements clean
+.PHONY: help demo repro experiments backbones screenshots bench test test-all soak lint format requirements clean
 
 help:
 	@echo "make demo         the whole pipeline on drawn images: no account, no data, two minutes"
 	@echo "make repro        the real thing: download HAM10000 from Kaggle, train, evaluate, report (dvc repro)"
+	@echo "make experiments  the experiments so far, the best first"
 	@echo "make backbones    train on each of $(BACKBONES), and compare them"
 	@echo "make screenshots  pictures of the report, on a phone, on a desktop and printed (needs Chromium)"
 	@echo "make bench        measure how fast all of it is, against what (half an hour, nothing else running)"
@@ -18,17 +21,22 @@ help:
 	@echo "make soak         kill and interrupt every stage at random, 20 times each (ROUNDS=20 MINUTES=90)"
 	@echo "make lint         check style and types"
 
+# DVC runs `python -m stages.NAME`, which must be the environment's Python where nobody has activated it: Python reads
+# the .pth files of its environment as it starts, and runs their lines that begin with import.
+COMMANDS_FIRST := import os, sys; os.environ["PATH"] = os.pathsep.join(dict.fromkeys([os.path.join(sys.prefix, "bin"), *os.environ.get("PATH", os.defpath).split(os.pathsep)]))
+
 # uv installs several times faster than pip; both stay inside the environment. Compiled now, the libraries start twice
 # as fast in the first run, and in every run where Python may not write its cache.
 $(BIN)/.installed: requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 to 3.13 is needed, this is " + sys.version) if not (3, 11) <= sys.version_info < (3, 14) else None'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements.txt
+	@$(BIN)/python -c 'import pathlib, sys, sysconfig; pathlib.Path(sysconfig.get_path("purelib"), "commands_first.pth").write_text(sys.argv[1] + "\n")' '$(COMMANDS_FIRST)'
+	$(BIN)/python -m pip install $(QUIET) --disable-pip-version-check uv
+	$(BIN)/uv pip install $(QUIET) --compile-bytecode --python $(BIN)/python -r requirements.txt
 	@touch $@
 
 $(BIN)/.installed-dev: requirements-dev.txt $(BIN)/.installed
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements-dev.txt
+	$(BIN)/uv pip install $(QUIET) --compile-bytecode --python $(BIN)/python -r requirements-dev.txt
 	@touch $@
 
 demo: $(BIN)/.installed
@@ -36,6 +44,11 @@ demo: $(BIN)/.installed
 
 repro: $(BIN)/.installed
 	$(BIN)/dvc repro
+
+# What fits a terminal: DVC leaves out columns from the right, which here are the params that differ.
+experiments: $(BIN)/.installed
+	@$(BIN)/dvc exp show --no-pager --only-changed --sort-by test.balanced_accuracy --sort-order desc \
+	  --keep 'test.(acc|bal|macro_f1)' --drop '[^E.]+$$|Exec|.*/|(eval|validation|test|classes)\.|train.(acc|loss)'
 
 # One queued experiment for each, of its name; an older one of the same name is removed.
 BACKBONES := InceptionResNetV2 DenseNet121 ConvNeXtSmall
@@ -54,7 +67,7 @@ screenshots: $(BIN)/.installed-dev
 
 # The other engines that the benchmarks compare with; no stage needs them.
 $(BIN)/.installed-bench: requirements-bench.txt $(BIN)/.installed
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements-bench.txt
+	$(BIN)/uv pip install $(QUIET) --compile-bytecode --python $(BIN)/python -r requirements-bench.txt
 	@touch $@
 
 bench: $(BIN)/.installed-bench

@@ -34,8 +34,8 @@ def measure() -> dict[str, list[Row]]:
         write_images(project / NEW, plan(200, seed=2).head(IMAGES), width=600, height=450)
         image = str(next((project / NEW / "images").iterdir()))
         processes: dict[str, Callable[[], object]] = {
-            "the command, one image": partial(run_python, project, "-m", "tools.predict", image),
-            "of that, imports": Imports(project, "tools.predict", image).load,
+            "the command, one image": partial(run_python, project, "-m", "tools.predict", "--no-tta", image),
+            "of that, imports": Imports(project, "tools.predict", "--no-tta", image).load,
         }
         seconds = alternate(processes, ROUNDS)
         # in a process of its own, because Keras has one backend in each

@@ -8,6 +8,7 @@ import argparse
 
 import pandas as pd
 
+from dermoscopy.data.groups import of_lesions
 from dermoscopy.runtime.commands import run_command
 from dermoscopy.runtime.paths import PREDICTIONS_TTA
 from dermoscopy.scoring.comparison import Difference, compare, holm, verdict
@@ -40,7 +41,7 @@ def main() -> None:
     for other in others:
         require_same_images(first, other)
     differences = [compare(first, other) for other in others]
-    print(f"{len(first.test)} test images of {first.test['lesion_id'].nunique()} lesions. Scored from:")
+    print(f"{len(first.test)} test images{of_lesions(first.test)}. Scored from:")
     for item in runs:
         views = "the mean over all views" if item.scored == PREDICTIONS_TTA else "the image alone"
         print(f"  {item.name}: {views} ({item.scored})")
@@ -60,7 +61,7 @@ def print_pair(first: Run, other: Run, difference: Difference) -> None:
     print(
         f"\nMcNemar's exact test on accuracy: {difference.only_first} images only {first.name} has right, "
         f"{difference.only_other} only {other.name}: p = {difference.mcnemar:.3g}"
-        f"\nSign-flip test on balanced accuracy, over lesions: p = {difference.p_value:.3g}"
+        f"\nSign-flip test on balanced accuracy, over lesions or patients: p = {difference.p_value:.3g}"
     )
     print(f"\n{ONE_TRAINING}\n")
     print(verdict(first, other, difference))
@@ -85,8 +86,8 @@ def print_many(first: Run, others: list[Run], differences: list[Difference]) -> 
     )
     print(
         f"\nMetrics; the difference in balanced accuracy from {first.name} and its 95 % interval (of this one "
-        f"difference alone);\np-values of that difference (sign-flip test over lesions) and of McNemar's exact test on "
-        f"accuracy,\nHolm-corrected for {len(others)} comparisons"
+        "difference alone);\np-values of that difference (sign-flip test over lesions or patients) and of McNemar's "
+        f"exact test on accuracy,\nHolm-corrected for {len(others)} comparisons"
     )
     print(pd.concat([of_first, table]).to_string(float_format="%.3f", na_rep=""))
     print(f"\n{ONE_TRAINING}\n")

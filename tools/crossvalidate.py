@@ -10,12 +10,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from dermoscopy.data.groups import group_ids
 from dermoscopy.data.split import assign_folds, assign_parts
 from dermoscopy.data.tables import read_table, write_json
 from dermoscopy.model.repetition import Training, require_current_features, train_each
 from dermoscopy.runtime.commands import run_command
 from dermoscopy.runtime.params import Params, load_params
 from dermoscopy.runtime.paths import CROSSVALIDATION, MANIFEST
+from dermoscopy.runtime.progress import progress
+from dermoscopy.scoring.bootstrap import DRAWS
 from dermoscopy.scoring.metrics import HEADLINES, Metrics, point_metrics, score
 from dermoscopy.scoring.predictions import decide
 
@@ -36,14 +39,16 @@ def main() -> None:
     fold = assign_folds(manifest, folds, params.split)
     images = manifest[["image_id", "label", "sha256"]]
     trainings = [Training(params, images, fold_parts(manifest, fold == number, params)) for number in range(folds)]
+    groups = manifest[["image_id"]].assign(group_id=group_ids(manifest))
     tables = []
     for number, (training, trained) in enumerate(zip(trainings, train_each(trainings), strict=True)):
         held_out = trained.predictions.query("part == @HELD_OUT").assign(part=f"fold {number + 1}")
         held_out = decide(held_out, training.prior, params.evaluate.prior_exponent)
-        tables.append(held_out.merge(manifest[["image_id", "lesion_id"]], on="image_id", validate="1:1"))
+        tables.append(held_out.merge(groups, on="image_id", validate="1:1"))
     of_folds = pd.DataFrame([point_metrics(table).model_dump(include=set(AVERAGED)) for table in tables])
     of_folds = of_folds[list(AVERAGED)].astype(float)
-    pooled = score(pd.concat(tables), params.evaluate.malignant, params.evaluate.seed)
+    with progress("bootstrap", DRAWS, "draw", in_logs=False) as bar:
+        pooled = score(pd.concat(tables), params.evaluate.malignant, params.evaluate.seed, bar.update)
     write_json(
         {
             "folds": folds,

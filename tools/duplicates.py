@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from dermoscopy.data.images import configure_image_libraries
-from dermoscopy.data.manifest import read_valid_labels
+from dermoscopy.data.manifest import read_raw
 from dermoscopy.data.tables import read_table, write_table
 from dermoscopy.features.near_duplicates import connect_pairs, find_pairs
 from dermoscopy.features.store import FeatureReader
@@ -19,7 +19,7 @@ from dermoscopy.model.repetition import require_current_features
 from dermoscopy.runtime.commands import run_command
 from dermoscopy.runtime.errors import DataError
 from dermoscopy.runtime.params import load_params
-from dermoscopy.runtime.paths import DUPLICATES, FOUND_LESIONS, MANIFEST, RAW, SPLIT
+from dermoscopy.runtime.paths import DUPLICATES, FOUND_LESIONS, MANIFEST, SPLIT
 
 SHOWN = 20  # rows of the table that are printed
 COLUMNS = {"image": "image_id", "part": "part", "label": "label"}  # of each image of a pair
@@ -29,12 +29,16 @@ def main() -> None:
     argparse.ArgumentParser(prog="python -m tools.duplicates", description=__doc__).parse_args()
     configure_image_libraries()
     manifest = read_table(MANIFEST, "image_id", "path", "label", "sha256")
-    require_current_features(manifest, load_params())
+    params = load_params()
+    require_current_features(manifest, params)
     # the manifest may have lesions that this command found before
-    labels = read_valid_labels(RAW / "labels.csv").set_index("image_id")
-    images = manifest.assign(lesion_id=manifest["image_id"].map(labels["lesion_id"]), part=read_parts(manifest))
-    if images["lesion_id"].isna().any():
-        raise DataError(f"{MANIFEST} has images that {RAW / 'labels.csv'} does not name: run dvc repro manifest")
+    known = read_raw(params.data)[0].set_index("image_id")["lesion_id"]
+    lesions_of_table = manifest["image_id"].map(known)
+    if lesions_of_table.isna().any():
+        raise DataError(f"{MANIFEST} has images that the label table does not name: run dvc repro manifest")
+    # whose lesion nobody knows is one of its own
+    lesions_of_table = lesions_of_table.mask(lesions_of_table == "", manifest["image_id"])
+    images = manifest.assign(lesion_id=lesions_of_table, part=read_parts(manifest))
 
     pairs = find_pairs(images, FeatureReader())
     table = pair_table(images, pairs)

@@ -8,18 +8,20 @@ predictions.csv; and submission.csv, the probabilities of all images in the form
 import argparse
 import sys
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pandas as pd
 
+from dermoscopy.data.groups import group_ids
 from dermoscopy.data.images import configure_image_libraries
-from dermoscopy.data.manifest import find_images, inspect_images, read_valid_labels
-from dermoscopy.data.sources import directory
+from dermoscopy.data.inspections import inspect
+from dermoscopy.data.manifest import by_name, inspect_images, read_folder
+from dermoscopy.data.sources.directory import list_files
 from dermoscopy.data.tables import read_table, write_table
 from dermoscopy.model.classifier import Classifier
 from dermoscopy.model.head_info import read_head_info
 from dermoscopy.runtime.commands import run_command
-from dermoscopy.runtime.errors import DataError
+from dermoscopy.runtime.errors import DataError, first_few
+from dermoscopy.runtime.files import user_output
 from dermoscopy.runtime.params import Data, Evaluate, load_params
 from dermoscopy.runtime.paths import EXTERNAL, MANIFEST
 from dermoscopy.scoring.evaluation import balanced_accuracy_in_words
@@ -27,6 +29,7 @@ from dermoscopy.scoring.metrics import score, write_metrics
 from dermoscopy.scoring.predictions import adjusted, class_names
 
 ISIC_CLASSES = ["MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC"]
+KNOWN = ["lesion_id", "group_id", "sha256"]
 # As other tables have them, but with a decimal point in every number: the challenge's scorer refuses a column of 0.
 SUBMISSION_FORMAT = "%#.9g"
 
@@ -43,16 +46,17 @@ def main() -> None:
     configure_image_libraries()
     params = load_params()
     where = {"directory": str(arguments.directory), "labels": arguments.labels and str(arguments.labels)}
-    images = read_folder(params.data.model_copy(update=where))
+    images = read_images(params.data.model_copy(update=where))
+    arguments.out.mkdir(parents=True, exist_ok=True)  # before the work: a file may have this name
     predictions = predict_external(images, params.evaluate)
     new = without_known(predictions, read_table(MANIFEST, "image_id", "lesion_id", "sha256"))
     scored = new[new["label"].isin(class_names(new))]
     if new.empty:
-        raise DataError(f"all {len(predictions)} images of {arguments.directory} are among those that the project has")
+        raise DataError(f"every image of {arguments.directory} is among those that the project has")
     if scored.empty:
         raise DataError(
             f"no image of {arguments.directory} is new and of a class that the model knows "
-            f"({', '.join(class_names(new))}): its labels are {', '.join(sorted(images['label'].unique()))}"
+            f"({first_few(class_names(new))}): its labels are {first_few(sorted(images['label'].unique()))}"
         )
     metrics = score(scored, params.evaluate.malignant, params.evaluate.seed)
     metrics = metrics.model_copy(update={"notes": metrics.notes + left_out(predictions, new, scored)})
@@ -60,33 +64,38 @@ def main() -> None:
         print(f"warning: external: {note}", file=sys.stderr)
     # the challenge takes the largest number for the answer
     submitted = adjusted(predictions, read_head_info().prior, params.evaluate.prior_exponent)
-    write_table(submission(submitted), arguments.out / "submission.csv", SUBMISSION_FORMAT)
-    write_table(predictions.drop(columns=["lesion_id", "sha256"]), arguments.out / "predictions.csv")
-    write_metrics({"external": metrics}, arguments.out / "metrics.json")
+    with user_output(arguments.out / "submission.csv") as path:
+        write_table(submission(submitted), path, SUBMISSION_FORMAT)
+    with user_output(arguments.out / "predictions.csv") as path:
+        write_table(predictions.drop(columns=KNOWN), path)
+    with user_output(arguments.out / "metrics.json") as path:
+        write_metrics({"external": metrics}, path)
     print(
         f"external: accuracy {metrics.accuracy:.3f}, {balanced_accuracy_in_words(metrics)} on {metrics.support} of "
         f"{len(predictions)} images; all numbers are in {arguments.out / 'metrics.json'}"
     )
 
 
-def read_folder(data: Data) -> pd.DataFrame:
-    """Return `image_id, path, label, lesion_id, sha256` of the labelled images of `data.directory`.
+def read_images(data: Data) -> pd.DataFrame:
+    """Return `image_id, path, label, lesion_id, group_id, sha256` of the labelled images of `data.directory`.
 
     Raises:
         PipelineError: there is no folder, label table or image, or one cannot be used, as the manifest stage says.
     """
-    with TemporaryDirectory() as raw:
-        directory.fetch(data, Path(raw), Path(raw))
-        labels = read_valid_labels(Path(raw) / "labels.csv")
-        images, rejected = inspect_images(labels["image_id"], find_images(Path(raw)))
+    files, loops = list_files(data)
+    for link in loops:
+        print(f"warning: external: {link} leads back to a folder that holds it: skipped", file=sys.stderr)
+    labels, found = read_folder(data, files)
+    labels = labels[labels["label"] != ""]
+    images, rejected = inspect_images(labels["image_id"], by_name(found), inspect)
     if len(rejected):
         reasons = "; ".join(rejected["reason"].head(5))
         raise DataError(f"{len(rejected)} of {len(labels)} labelled images are bad: {reasons}: fix or remove them")
-    return labels.merge(images, on="image_id")[["image_id", "path", "label", "lesion_id", "sha256"]]
+    return labels.merge(images, on="image_id").assign(group_id=group_ids)[["image_id", "path", "label", *KNOWN]]
 
 
 def predict_external(images: pd.DataFrame, evaluate: Evaluate) -> pd.DataFrame:
-    """Return the prediction table of the images, all of part external, with `lesion_id` and `sha256`."""
+    """Return the prediction table of the images, all of part external, with `lesion_id`, `group_id` and `sha256`."""
     files = [Path(path) for path in images["path"]]
     predicted = list(Classifier(evaluate.prior_exponent).predict_files(files, evaluate.tta))
     unreadable = [line for block in predicted for line in block.unreadable]
@@ -96,27 +105,30 @@ def predict_external(images: pd.DataFrame, evaluate: Evaluate) -> pd.DataFrame:
     table = (
         images.rename(columns={"path": "image"}).merge(predictions, on="image", validate="1:1").assign(part="external")
     )
-    columns = ["image_id", "part", "label", "predicted", *table.filter(regex="^p_").columns, "lesion_id", "sha256"]
+    columns = ["image_id", "part", "label", "predicted", *table.filter(regex="^p_").columns, *KNOWN]
     return table[columns].sort_values("image_id", ignore_index=True)
 
 
 def without_known(predictions: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
-    """Return the images that are not in the project's own data: by content, by id, nor by lesion."""
-    known = pd.concat([predictions[c].isin(manifest[c]) for c in ("sha256", "image_id", "lesion_id")], axis="columns")
-    return predictions[~known.any(axis="columns")]
+    """Return the images that are not in the project's own data: by content, id, lesion or patient."""
+    manifest = manifest.assign(group_id=group_ids(manifest))
+    known = [predictions[name].isin(set(manifest[name]) - {""}) for name in ("image_id", *KNOWN)]
+    return predictions[~pd.concat(known, axis="columns").any(axis="columns")]
 
 
 def left_out(predictions: pd.DataFrame, new: pd.DataFrame, scored: pd.DataFrame) -> list[str]:
     """Return a sentence for each reason why images were predicted but not scored, or not submitted as predicted."""
     notes = []
     if beyond := [name for name in class_names(predictions) if name.upper() not in ISIC_CLASSES]:
-        notes.append(f"submission.csv has no column for {', '.join(beyond)}, which the challenge does not know")
+        notes.append(f"submission.csv has no column for {first_few(beyond)}, which the challenge does not know")
     if known := len(predictions) - len(new):
-        notes.append(f"{known} images are left out: the project's own data have their content, id or lesion")
+        notes.append(
+            f"images left out, because the project's own data have their content, id, lesion or patient: {known}"
+        )
     unknown = new["label"][~new.index.isin(scored.index)]
     if len(unknown):
-        counts = ", ".join(f"{count} {label}" for label, count in unknown.value_counts().sort_index().items())
-        notes.append(f"{len(unknown)} images are left out, because the model does not know their class: {counts}")
+        counts = [f"{count} {label}" for label, count in unknown.value_counts().items()]
+        notes.append(f"images left out, because the model does not know their class: {first_few(counts)}")
     return notes
 
 

@@ -5,6 +5,7 @@ the project changes but the file of --out. Run from the top folder of the projec
 """
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from dermoscopy.data.tables import read_table, write_json
 from dermoscopy.model.repetition import require_current_features, train_each, trainings_of_seeds
 from dermoscopy.runtime.commands import run_command
 from dermoscopy.runtime.errors import ParamsError
+from dermoscopy.runtime.files import standard_stream, user_output
 from dermoscopy.runtime.params import Params, load_params
 from dermoscopy.runtime.paths import MANIFEST, REPETITIONS
 from dermoscopy.scoring.evaluation import evaluate_without_intervals
@@ -31,7 +33,9 @@ def main() -> None:
     parser.add_argument(
         "-S", action="append", default=[], metavar="KEY=VALUE", dest="changes", help="change a param, as dvc exp run -S"
     )
-    parser.add_argument("--out", type=Path, default=REPETITIONS, metavar="FILE", help=f"default: {REPETITIONS}")
+    parser.add_argument(
+        "--out", type=Path, default=REPETITIONS, metavar="FILE", help=f"- for standard output; default: {REPETITIONS}"
+    )
     arguments = parser.parse_args()
     if not 2 <= arguments.n <= 100:
         parser.error("-n must be from 2 to 100")
@@ -40,30 +44,33 @@ def main() -> None:
     manifest = read_table(MANIFEST, "image_id", "label", "lesion_id", "sha256")
     require_current_features(manifest, params)
     trainings = trainings_of_seeds(params, manifest, range(1, arguments.n + 1))
-    done = train_each(trainings)
-    scores = [
-        evaluate_without_intervals(trained.predictions, training, params.evaluate)
-        for training, trained in zip(trainings, done, strict=True)
-    ]
-    of_part = {part: run_table([score[part] for score in scores]) for part in scores[0]}
-    runs = pd.concat(of_part, axis="columns")
-    write_json(
-        {
-            "params": arguments.changes,
-            "n": arguments.n,
-            "mean": nested(runs.mean(skipna=False)),
-            "standard_deviation": nested(runs.std(skipna=False)),
-            "runs": [
-                {"seed": seed, "epochs": trained.epochs} | nested(row)
-                for trained, (seed, row) in zip(done, runs.iterrows(), strict=True)
-            ],
-        },
-        arguments.out,
-    )
+    with user_output(arguments.out) as path:
+        done = train_each(trainings)
+        scores = [
+            evaluate_without_intervals(trained.predictions, training, params.evaluate)
+            for training, trained in zip(trainings, done, strict=True)
+        ]
+        of_part = {part: run_table([score[part] for score in scores]) for part in scores[0]}
+        runs = pd.concat(of_part, axis="columns")
+        write_json(
+            {
+                "params": arguments.changes,
+                "n": arguments.n,
+                "mean": nested(runs.mean(skipna=False)),
+                "standard_deviation": nested(runs.std(skipna=False)),
+                "runs": [
+                    {"seed": seed, "epochs": trained.epochs} | nested(row)
+                    for trained, (seed, row) in zip(done, runs.iterrows(), strict=True)
+                ],
+            },
+            path,
+        )
+    taken = standard_stream(arguments.out) == 1
+    out, where = (sys.stderr, "standard output") if taken else (sys.stdout, str(arguments.out))
     for part, table in of_part.items():
-        print(f"\n{part}, by seed")
-        print(summary_table(table).to_string(float_format="%.3f", na_rep=""))
-    print(f"repeat: {arguments.n} splits and trainings; all numbers are in {arguments.out}")
+        print(f"\n{part}, by seed", file=out)
+        print(summary_table(table).to_string(float_format="%.3f", na_rep=""), file=out)
+    print(f"repeat: {arguments.n} splits and trainings; all numbers are in {where}", file=out)
 
 
 def changed_params(changes: Sequence[str]) -> Params:

@@ -1,16 +1,19 @@
 """Class probabilities of new images, from the backbone and the trained head."""
 
+import hashlib
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from tqdm import tqdm
 
-from dermoscopy.data.images import SUFFIXES, read_image, require_plain_name
+from dermoscopy.data.image_files import SUFFIXES, FoundImages, find_images, require_plain_name
+from dermoscopy.data.images import decode, read_bytes
 from dermoscopy.features.backbones import read_backbone_info
 from dermoscopy.features.engines.choice import choose_engine, load_engine
 from dermoscopy.features.views import draw_warp, render_views
@@ -18,6 +21,7 @@ from dermoscopy.model.decision import choose_class
 from dermoscopy.model.head_info import require_same_backbone
 from dermoscopy.runtime.errors import DataError
 from dermoscopy.runtime.keras_start import start_keras
+from dermoscopy.runtime.progress import progress, tick
 
 FILES_AT_A_TIME = 64  # in memory, all views of each
 
@@ -34,19 +38,16 @@ class Predicted(NamedTuple):
     unreadable: list[str]
 
 
-def image_files(paths: list[Path]) -> list[Path]:
-    """Return the files among `paths`, as they are, and the images in folders and subfolders among them, each once."""
-    files: list[Path] = []
+def image_files(paths: list[Path]) -> FoundImages:
+    """Return the files among `paths`, as they are, and the images of folders among them (`find_images`), each once."""
+    files, loops = [], []
     for path in paths:
-        found = (
-            sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and not p.is_dir())
-            if path.is_dir()
-            else [path]
-        )
-        if not found:
+        found = find_images(path) if path.is_dir() else FoundImages([path], [])
+        if not found.files:
             raise DataError(f"{path}: this folder holds no image ({', '.join(sorted(SUFFIXES))})")
-        files += found
-    return list(dict.fromkeys(files))
+        files += found.files
+        loops += found.loops
+    return FoundImages(list(dict.fromkeys(files)), loops)
 
 
 class Classifier:
@@ -54,6 +55,7 @@ class Classifier:
 
     Attributes:
         classes: in the order of the probabilities.
+        views: how many the head was trained with, of each image: itself and the augmented ones.
     """
 
     def __init__(self, prior_exponent: float = 0) -> None:
@@ -76,43 +78,50 @@ class Classifier:
         self._prior_exponent = prior_exponent
         self._size = backbone.image_size
         self.classes = self._info.classes
+        self.views = self._info.augmentation.views + 1
 
     def predict_files(self, files: list[Path], tta: bool) -> Iterator[Predicted]:
-        """Yield the predictions of files, FILES_AT_A_TIME.
+        """Yield the predictions of files, FILES_AT_A_TIME; a bar on a terminal shows how many are done.
 
         Args:
             files: of any names; folders are not looked into.
             tta: average over the views that the head was trained with, instead of the image alone.
         """
-        for start in range(0, len(files), FILES_AT_A_TIME):
-            yield self._predict_block(files[start : start + FILES_AT_A_TIME], tta)
+        with progress("predict", len(files), in_logs=False) as bar:
+            bar.leave = False  # the predictions are what stays
+            for start in range(0, len(files), FILES_AT_A_TIME):
+                yield self._predict_block(files[start : start + FILES_AT_A_TIME], tta, bar)
 
-    def predict(self, images: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
+    def _predict(self, images: list[NDArray[np.uint8]], bar: "tqdm[Any]") -> NDArray[np.float32]:
         """Return class probabilities, (n, classes), the mean over the views, (views, size, size, 3), of each image."""
         from dermoscopy.model.head import predict_probabilities
 
-        views = (view for image in images for view in image)
+        views = (view for image in tick(images, bar) for view in image)
         features = self._engine.compute(views, sum(map(len, images)))
         probabilities = predict_probabilities(self._head, features)
         return probabilities.reshape(len(images), -1, len(self.classes)).mean(axis=1)
 
-    def _predict_block(self, files: list[Path], tta: bool) -> Predicted:
-        count = self._info.augmentation.views + 1 if tta else 1
+    def _predict_block(self, files: list[Path], tta: bool, bar: "tqdm[Any]") -> Predicted:
+        count = self.views if tta else 1
 
         def prepare(file: Path) -> NDArray[np.uint8] | DataError:
             try:
                 require_plain_name(file)
-                pixels = read_image(file)
+                content = read_bytes(file)
+                pixels = decode(content, file)
             except DataError as error:
                 return error
-            warps = [draw_warp(self._info.augmentation, file.stem, view) for view in range(count)]
+            sha256 = hashlib.sha256(content).hexdigest()  # a photograph has the same views under any name
+            warps = [draw_warp(self._info.augmentation, sha256, view) for view in range(count)]
             return render_views(pixels, warps, self._size)
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             prepared = list(zip(files, pool.map(prepare, files), strict=True))
         images = {file: views for file, views in prepared if not isinstance(views, DataError)}
         unreadable = [str(error) for _, error in prepared if isinstance(error, DataError)]
-        probabilities = self.predict(list(images.values())) if images else np.empty((0, len(self.classes)), np.float32)
+        bar.update(len(unreadable))
+        none = np.empty((0, len(self.classes)), np.float32)
+        probabilities = self._predict(list(images.values()), bar) if images else none
         table = pd.DataFrame(probabilities, columns=[f"p_{name}" for name in self.classes])
         table.insert(0, "image", [str(file) for file in images])
         chosen = choose_class(probabilities, self._info.prior, self._prior_exponent)

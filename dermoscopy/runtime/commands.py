@@ -2,6 +2,7 @@
 
 import errno
 import inspect
+import io
 import os
 import shutil
 import signal
@@ -51,6 +52,9 @@ def run_command(main: Callable[[], None]) -> None:
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # see `leave_on_interrupt`
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # not one that is closed, nor the stand-in of a test
+            stream.reconfigure(errors="backslashreplace")  # a console may lack the letters of a file's name
     try:
         main()
     except PipelineError as error:

@@ -3,9 +3,11 @@
 import errno
 import os
 import shutil
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from dermoscopy.runtime.errors import DataError, DiskError, ParamsError, megabytes
 
@@ -55,6 +57,66 @@ def replacing(path: Path, size: int = 0) -> Iterator[Path]:
         _remove(partial)
 
 
+@contextmanager
+def user_output(path: Path) -> Iterator[Path]:
+    """Give a path to write a file at that a user has named; on success its content is where the user wants it.
+
+    A file appears whole or not at all, as with `replacing`; a symbolic link stays and its target is replaced. A pipe, a
+    device or a standard stream is written to, when all content is there.
+
+    Args:
+        path: of the file; "-" is standard output.
+
+    Raises:
+        DataError: it is a folder, its folder does not exist, or it cannot be written to.
+    """
+    stream = standard_stream(path)
+    if stream is None and is_replaceable(path):
+        with replacing(path.resolve()) as partial:
+            yield partial
+        return
+    with TemporaryDirectory() as folder:
+        content = Path(folder) / path.name
+        yield content
+        try:
+            descriptor = os.open(path, os.O_WRONLY) if stream is None else os.dup(stream)
+            with content.open("rb") as source, os.fdopen(descriptor, "wb") as target:
+                shutil.copyfileobj(source, target)
+        except OSError as error:
+            name = "standard output" if stream == 1 else path
+            raise DataError(f"{name} cannot be written to ({error.strerror}): fix this and run again") from None
+
+
+def standard_stream(path: Path) -> int | None:
+    """Return 1 or 2 if a path that a user has named is standard output, also as "-", or standard error, else None.
+
+    By its name /dev/stdout is a link, at times to an ordinary file, which must not be replaced under the shell's hands.
+    """
+    if str(path) == "-":
+        return 1
+    for stream in (1, 2):
+        with suppress(OSError):  # there is no such file, or the stream is closed
+            if os.path.samestat(path.stat(), os.fstat(stream)):
+                return stream
+    return None
+
+
+def is_replaceable(path: Path) -> bool:
+    """Return whether a path is, through symbolic links, that of a file or of none yet; False for a pipe or a device.
+
+    Raises:
+        DataError: it is a folder, or its folder does not exist.
+    """
+    if path.is_dir():
+        raise DataError(f"{path} is a folder, and a file is to be written there: choose another name")
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except FileNotFoundError:
+        if not path.resolve().parent.is_dir():
+            raise DataError(f"{path}: the folder {path.resolve().parent} does not exist: make it first") from None
+        return True
+
+
 def _tree(path: Path) -> list[Path]:
     """Return what is in a folder, then the folder; or the file."""
     return [*sorted(path.rglob("*")), path] if path.exists() else []
@@ -95,3 +157,18 @@ def user_path(path: str) -> Path:
         return (project_folder() / Path(path).expanduser()).resolve()
     except RuntimeError as error:  # the home of a user that does not exist
         raise ParamsError(f"{path} is not a path: {error}") from None
+
+
+def project_path(path: Path) -> Path:
+    """Return how the project's files name an absolute path: relative if it is in the project, which may then move."""
+    project = project_folder()
+    return path.relative_to(project) if path.is_relative_to(project) else path
+
+
+def located(path: str) -> Path:
+    """Return where the file is that `project_path` named; in a copy for an experiment, what it lacks is the project's.
+
+    The copy has no file that neither Git nor DVC knows, such as images that the user keeps in the project.
+    """
+    here, original = Path(path), project_folder() / path
+    return original if original.exists() and not here.exists() else here

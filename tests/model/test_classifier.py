@@ -1,6 +1,5 @@
 """The classifier: what it reads, and that a new image is predicted as the images of the pipeline are."""
 
-import hashlib
 import shutil
 from pathlib import Path
 
@@ -9,22 +8,12 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from dermoscopy.data.images import ImageFile
-from dermoscopy.features.backbones import read_backbone_info
-from dermoscopy.features.engines.choice import load_engine
-from dermoscopy.features.extraction import prepare_views
 from dermoscopy.model import classifier
 from dermoscopy.model.classifier import Classifier, image_files
-from dermoscopy.model.head import build_head, load_head, predict_probabilities, save_head
-from dermoscopy.model.head_info import HeadInfo
+from dermoscopy.model.head import load_head, predict_probabilities
 from dermoscopy.runtime.errors import DataError
-from tests.support.params_file import PARAMS
+from tests.support.classifier_project import CLASSES, PRIOR, compute_features, write_classifier
 from tests.support.photographs import jpeg
-
-CLASSES = ["bkl", "mel", "nv"]
-PRIOR = [0.001, 0.009, 0.99]  # so far from uniform that dividing by it changes answers
-AUGMENTATION = PARAMS.augmentation
-VIEWS = tuple(range(AUGMENTATION.views + 1))
 
 
 def make_files(folder: Path, *names: str) -> list[Path]:
@@ -39,22 +28,22 @@ def make_files(folder: Path, *names: str) -> list[Path]:
 def test_a_folder_stands_for_the_images_in_it_and_in_its_subfolders(tmp_path: Path) -> None:
     images = make_files(tmp_path, "a.jpg", "b.PNG", "inner/c.jpeg", "inner/deep/d.tif")
     make_files(tmp_path, "labels.csv", "notes.txt", "inner/a.json")
-    assert image_files([tmp_path]) == images
+    assert image_files([tmp_path]).files == images
 
 
 def test_files_are_taken_as_they_are_in_the_order_given(tmp_path: Path) -> None:
     files = make_files(tmp_path, "z.jpg", "scan.dat", "a.jpg")
-    assert image_files(files) == files
+    assert image_files(files).files == files
 
 
 def test_files_and_folders_may_be_mixed(tmp_path: Path) -> None:
     single, *others = make_files(tmp_path, "z.jpg", "folder/a.jpg", "folder/b.jpg")
-    assert image_files([single, tmp_path / "folder"]) == [single, *others]
+    assert image_files([single, tmp_path / "folder"]).files == [single, *others]
 
 
 def test_an_image_named_twice_is_found_once(tmp_path: Path) -> None:
     first, second = make_files(tmp_path, "a.jpg", "b.jpg")
-    assert image_files([second, tmp_path, second]) == [second, first]
+    assert image_files([second, tmp_path, second]).files == [second, first]
 
 
 def test_a_folder_without_images_is_named(tmp_path: Path) -> None:
@@ -73,13 +62,6 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return paths
 
 
-def compute_features(backbone: Path, files: list[Path]) -> NDArray[np.float32]:
-    """Return features, (images, views, dim), as the features stage computes them."""
-    images = [ImageFile(path.stem, str(path), hashlib.sha256(path.read_bytes()).hexdigest()) for path in files]
-    flat = [view for image in images for view in prepare_views(image, VIEWS, AUGMENTATION, 64)]
-    return load_engine("openvino", backbone).compute(flat, len(flat)).reshape(len(files), len(VIEWS), -1)
-
-
 @pytest.fixture(scope="module")
 def features(backbones: dict[str, Path], files: list[Path]) -> NDArray[np.float32]:
     return compute_features(backbones["first"], files)
@@ -91,18 +73,7 @@ def trained(
 ) -> Path:
     """A project with a backbone and a head with random weights that tells images, and their views, apart."""
     folder = tmp_path_factory.mktemp("trained")
-    shutil.copytree(backbones["first"], folder / "models/backbone")
-    flat = features.reshape(-1, features.shape[-1]).astype(np.float64)
-    head = build_head(flat.mean(axis=0), np.ones(flat.shape[1]), dropout=0.5, classes=len(CLASSES))
-    kernel = np.random.default_rng(0).normal(size=(flat.shape[1], len(CLASSES)))
-    spread = ((flat - flat.mean(axis=0)) @ kernel).std()
-    head.layers[-1].set_weights([kernel / spread, np.zeros(len(CLASSES))])
-    save_head(head, folder / "models/head.keras")
-    fingerprint = read_backbone_info(backbones["first"]).fingerprint
-    info = HeadInfo(
-        classes=CLASSES, prior=PRIOR, class_weights=[1, 1, 1], backbone=fingerprint, augmentation=AUGMENTATION
-    )
-    (folder / "models/head.json").write_text(info.model_dump_json(), encoding="utf-8")
+    write_classifier(folder, backbones["first"], features.reshape(-1, features.shape[-1]))
     return folder
 
 
@@ -130,6 +101,13 @@ def test_probabilities_are_those_of_the_features_stage_and_the_head(
     assert list(table["predicted"]) == list(np.array(CLASSES)[expected.argmax(axis=1)])
     assert np.allclose(table.filter(regex="^p_"), expected, atol=1e-5)
     assert np.abs(expected - (of_views[:, 0] if tta else of_views.mean(axis=1))).max() > 1e-3
+
+
+def test_the_name_of_a_file_changes_no_probability(project: Path, files: list[Path], tmp_path: Path) -> None:
+    copy = Path(shutil.copy(files[0], tmp_path / "another name.jpeg"))
+    (predicted,) = Classifier().predict_files([files[0], copy], tta=True)
+    first, second = predicted.table.filter(regex="^p_").to_numpy()
+    assert np.array_equal(first, second)
 
 
 def test_the_prior_exponent_decides_which_class_is_predicted(project: Path, files: list[Path]) -> None:

@@ -68,6 +68,17 @@ def test_an_interrupt_has_its_own_exit_code() -> None:
     assert fail(KeyboardInterrupt()) == "130"
 
 
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "ascii:strict"])
+def test_what_a_console_cannot_show_is_escaped(encoding: str) -> None:
+    code = (
+        "import sys; from dermoscopy.runtime.commands import run_command\n"
+        "run_command(lambda: [print('皮膚.jpg', file=stream) for stream in (sys.stdout, sys.stderr)])"
+    )
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    result = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, env=environment, capture_output=True, check=True)
+    assert result.stdout == result.stderr == rb"\u76ae\u819a.jpg" + b"\n"
+
+
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a params.yaml, in which this process runs."""

@@ -23,7 +23,7 @@ def test_two_runs_are_shown_side_by_side_with_a_verdict(capsys: pytest.CaptureFi
     (row,) = [line.split() for line in lines if line.startswith("balanced_accuracy")]
     assert row[1:4] == [f"{value:.3f}" for value in (ours, theirs, theirs - ours)]
     assert "McNemar's exact test on accuracy: 50 images only good has right, 0 only bad: p = 1.78e-15" in lines
-    assert "Sign-flip test on balanced accuracy, over lesions: p = 0.0001" in lines
+    assert "Sign-flip test on balanced accuracy, over lesions or patients: p = 0.0001" in lines
     assert "One training of each run is compared: " in "\n".join(lines)
     assert [line for line in lines if "--seeds n" in line]
     assert lines[-1].startswith(f"bad is worse than good: balanced accuracy {theirs - ours:+.3f}, 95 % interval -0.")

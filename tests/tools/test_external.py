@@ -41,8 +41,8 @@ def test_a_reason_is_given_for_each_image_that_does_not_count(predictions: pd.Da
     notes = left_out(predictions, new, new[new["label"] != "df"])
     assert len(notes) == 3
     assert "submission.csv has no column for scc" in notes[0]
-    assert notes[1].startswith("1 images are left out: ")
-    assert notes[2].endswith("because the model does not know their class: 1 df")
+    assert notes[1] == "images left out, because the project's own data have their content, id, lesion or patient: 1"
+    assert notes[2] == "images left out, because the model does not know their class: 1 df"
     known = predictions.drop(columns="p_scc")
     assert left_out(known, known, known) == []
 

@@ -89,6 +89,7 @@ def test_two_runs_of_the_command_give_the_same_bytes_and_change_nothing_else(tmp
     features = np.random.default_rng(0).normal(size=(IMAGES, 2, DIM))
     features[..., 0] += 8 * pd.Categorical(manifest["label"]).codes[:, None]
     write_project(tmp_path, manifest, features)
+    (tmp_path / "metrics").mkdir()  # it is in Git
     before = {path for path in tmp_path.rglob("*") if path.is_file()}
     output = run_tool("repeat", tmp_path, "-n", "2", "-S", "train.dropout=0.1").out
     assert "repeat: 2 splits and trainings; all numbers are in metrics/repetitions.json" in output
@@ -101,6 +102,11 @@ def test_two_runs_of_the_command_give_the_same_bytes_and_change_nothing_else(tmp
     assert {path for path in tmp_path.rglob("*") if path.is_file()} - before == {tmp_path / "metrics/repetitions.json"}
     run_tool("repeat", tmp_path, "-n", "2", "-S", "train.dropout=0.1")
     assert (tmp_path / "metrics/repetitions.json").read_text() == text
+    on_stdout = run_tool("repeat", tmp_path, "-n", "2", "-S", "train.dropout=0.1", "--out", "-")
+    assert on_stdout.out == text
+    assert "repeat: 2 splits and trainings; all numbers are in standard output" in on_stdout.err
+    refusal = run_tool("repeat", tmp_path, "-n", "2", "--out", "missing/new.json", status=1).err
+    assert refusal.splitlines()[-1].startswith("error: missing/new.json: the folder ")
     write_params(tmp_path, {"augmentation": {"seed": 7}})
     refusal = run_tool("repeat", tmp_path, status=1).err
     assert refusal.startswith("error: data/features is of other images, another backbone or other views: ")

@@ -1,0 +1,51 @@
+"""A project with a classifier, as the pipeline leaves it, whose head has random weights."""
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dermoscopy.data.images import ImageFile
+from dermoscopy.features.backbones import read_backbone_info
+from dermoscopy.features.engines.choice import load_engine
+from dermoscopy.features.extraction import prepare_views
+from dermoscopy.model.head_info import HeadInfo
+from tests.support.params_file import PARAMS
+
+CLASSES = ["bkl", "mel", "nv"]
+AUGMENTATION = PARAMS.augmentation
+VIEWS = tuple(range(AUGMENTATION.views + 1))
+PRIOR = [0.001, 0.009, 0.99]  # so far from uniform that dividing by it changes answers
+
+
+def compute_features(backbone: Path, files: list[Path]) -> NDArray[np.float32]:
+    """Return features, (images, views, dim), as the features stage computes them of images that SHA-256 names."""
+    hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
+    images = [ImageFile(sha256, str(path), sha256) for path, sha256 in zip(files, hashes, strict=True)]
+    flat = [view for image in images for view in prepare_views(image, VIEWS, AUGMENTATION, 64)]
+    return load_engine("openvino", backbone).compute(flat, len(flat)).reshape(len(files), len(VIEWS), -1)
+
+
+def write_classifier(folder: Path, backbone: Path, features: NDArray[np.float32]) -> None:
+    """Write models/ into a folder: a copy of a backbone, and a head that tells these features, (n, dim), apart.
+
+    Call `start_keras` first.
+    """
+    from dermoscopy.model.head import build_head, save_head
+
+    shutil.copytree(backbone, folder / "models/backbone")
+    head = build_head(features.mean(axis=0, dtype=np.float64), np.ones(features.shape[1]), 0.5, len(CLASSES))
+    kernel = np.random.default_rng(0).normal(size=(features.shape[1], len(CLASSES)))
+    spread = ((features - features.mean(axis=0)) @ kernel).std()
+    head.layers[-1].set_weights([kernel / spread, np.zeros(len(CLASSES))])
+    save_head(head, folder / "models/head.keras")
+    info = HeadInfo(
+        classes=CLASSES,
+        prior=PRIOR,
+        class_weights=[1, 1, 1],
+        backbone=read_backbone_info(backbone).fingerprint,
+        augmentation=AUGMENTATION,
+    )
+    (folder / "models/head.json").write_text(info.model_dump_json(), encoding="utf-8")

@@ -1,0 +1,186 @@
+"""The command that predicts new images: what it says, where it writes, and what a terminal shows."""
+
+import os
+import pty
+import shutil
+import subprocess
+import sys
+import termios
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dermoscopy.runtime.workspace import PROJECT
+from tests.support.classifier_project import compute_features, write_classifier
+from tests.support.params_file import write_params
+from tests.support.photographs import write_photographs
+from tools.predict import classes_to_sum, views_in_words, with_sum
+
+COLUMNS = ["image", "predicted", "p_bkl", "p_mel", "p_nv"]
+
+
+def test_the_views_that_are_averaged_are_said_and_whether_the_report_does_so() -> None:
+    mean, alone = "the mean over 3 views of each image", "each image alone, without views"
+    assert views_in_words(3, True, True) == f"{mean}, as the report scores (evaluate.tta)"
+    assert views_in_words(3, False, False) == f"{alone}, as the report scores (evaluate.tta)"
+    assert views_in_words(3, True, False) == f"{mean}; the report scores {alone} (evaluate.tta)"
+    assert views_in_words(3, False, True) == f"{alone}; the report scores {mean} (evaluate.tta)"
+    assert views_in_words(1, False, True) == f"{alone}, as the report scores (evaluate.tta)"
+
+
+@pytest.mark.parametrize(
+    ("classes", "named", "expected"),
+    [
+        (["akiec", "bcc", "mel", "nv"], None, ["akiec", "bcc", "mel"]),
+        (["akiec", "bcc", "mel", "nv"], ["nv", "mel", "scc"], ["mel", "nv"]),
+        (["benign", "malignant"], None, ["malignant"]),
+    ],
+)
+def test_the_classes_that_screening_must_find_are_summed_and_named(
+    classes: list[str], named: list[str] | None, expected: list[str]
+) -> None:
+    assert classes_to_sum(classes, named) == (
+        expected,
+        f"p_malignant is the sum of {', '.join(expected)}, as the screening metrics take it",
+    )
+
+
+@pytest.mark.parametrize(
+    ("classes", "named", "reason"),
+    [
+        (["mel", "odd", "strange"], None, "for odd, strange may be malignant or not"),
+        (["nv", "bkl"], None, "no class of the model is malignant"),
+        (["nv", "mel"], [], "no class of the model is malignant"),
+        (["malignant", "mel", "nv"], None, "a class has the name malignant"),
+    ],
+)
+def test_where_the_sum_would_mislead_it_is_left_out_and_the_reason_is_said(
+    classes: list[str], named: list[str] | None, reason: str
+) -> None:
+    summed, explanation = classes_to_sum(classes, named)
+    assert summed == []
+    assert explanation.startswith("there is no column p_malignant: ")
+    assert reason in explanation
+
+
+def test_the_sum_is_a_column_of_its_own() -> None:
+    table = pd.DataFrame({"image": ["a"], "p_mel": [0.25], "p_nv": [0.5], "p_bcc": [0.125]}).astype({"p_mel": "f4"})
+    assert with_sum(table, ["mel", "bcc"])["p_malignant"].tolist() == [0.375]
+    pd.testing.assert_frame_equal(with_sum(table, []), table)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory, backbones: dict[str, Path]) -> Path:
+    """A project with a classifier and two photographs, one of them with a name that few consoles can show."""
+    folder = tmp_path_factory.mktemp("project")
+    write_params(folder, {"evaluate": {"malignant": ["mel", "bkl"]}})
+    (folder / "stdout").symlink_to("/dev/fd/1")
+    first, second = photographs = write_photographs(folder / "images", 2)
+    features = compute_features(backbones["first"], photographs)
+    write_classifier(folder, backbones["first"], features.reshape(-1, features.shape[-1]))
+    first.rename(folder / "images/a.jpg")
+    second.rename(folder / "images/皮膚.jpg")
+    return folder
+
+
+def predict(project: Path, *options: str, status: int = 0) -> "subprocess.CompletedProcess[bytes]":
+    """Run the command for the folder of images, on a console of ASCII."""
+    environment = os.environ | {"PYTHONPATH": str(PROJECT), "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "tools.predict", *options]
+    result = subprocess.run(command, cwd=project, env=environment, capture_output=True, check=False, timeout=120)
+    assert result.returncode == status, result.stderr.decode()
+    return result
+
+
+def test_csv_on_standard_output_is_utf_8_and_alone_there(project: Path) -> None:
+    result = predict(project, "images", "--csv", "-")
+    table = pd.read_csv(BytesIO(result.stdout))
+    assert list(table.columns) == [*COLUMNS, "p_malignant"]
+    assert list(table["image"]) == ["images/a.jpg", "images/皮膚.jpg"]
+    np.testing.assert_allclose(table["p_malignant"], table["p_mel"] + table["p_bkl"], atol=1e-7)
+    assert result.stderr.decode().splitlines() == [
+        "predict: the mean over 3 views of each image, as the report scores (evaluate.tta)",
+        "predict: p_malignant is the sum of bkl, mel, as the screening metrics take it",
+    ]
+
+
+def test_the_images_alone_are_predicted_where_the_user_says_so(project: Path) -> None:
+    alone = predict(project, "images", "--csv", "stdout", "--no-tta")
+    assert list(pd.read_csv(BytesIO(alone.stdout))["image"]) == ["images/a.jpg", "images/皮膚.jpg"]
+    assert (project / "stdout").is_symlink()
+    assert alone.stderr.startswith(b"predict: each image alone, without views; the report scores the mean over 3 views")
+
+
+def test_a_console_that_lacks_the_letters_of_a_name_loses_nothing(project: Path) -> None:
+    header, first, second = predict(project, "images").stdout.decode("ascii").splitlines()
+    assert header.split() == [*COLUMNS, "p_malignant"]
+    assert first.split()[0] == "images/a.jpg"
+    assert second.split()[0] == r"images/\u76ae\u819a.jpg"
+
+
+def test_a_missing_folder_is_one_line_before_any_work(project: Path) -> None:
+    result = predict(project, "images", "--csv", "missing/new.csv", status=1)
+    missing = project.resolve() / "missing"
+    assert result.stderr.decode() == f"error: missing/new.csv: the folder {missing} does not exist: make it first\n"
+
+
+def test_where_no_image_can_be_read_the_old_table_stands(project: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.jpg").write_text("no image")
+    (tmp_path / "old.csv").write_text("old")
+    result = predict(project, str(tmp_path / "bad.jpg"), "--csv", str(tmp_path / "old.csv"), status=1)
+    assert result.stderr.decode().splitlines()[-1] == "error: no image could be read, see above"
+    assert (tmp_path / "old.csv").read_text() == "old"
+
+
+def screen(written: str) -> list[str]:
+    """Return the lines that a terminal shows, of what was written to it."""
+    lines = []
+    for line in written.replace("\r\n", "\n").split("\n"):
+        shown = ""
+        for text in line.split("\r"):  # back at the start of the line, over what is there
+            shown = text + shown[len(text) :]
+        lines.append(shown.rstrip())
+    return lines
+
+
+@pytest.mark.parametrize("table", [True, False])
+def test_on_a_terminal_a_bar_shows_how_far_it_is_and_leaves_the_table_whole(
+    project: Path, tmp_path: Path, table: bool
+) -> None:
+    for number in range(150):
+        shutil.copy(project / "images/a.jpg", tmp_path / f"{number:03}.jpg")
+    (tmp_path / "010.jpg").write_text("no image")
+    terminal, end = pty.openpty()
+    termios.tcsetwinsize(end, (40, 300))
+    command = [sys.executable, "-m", "tools.predict", str(tmp_path), *([] if table else ["--csv", "new.csv"])]
+    environment = os.environ | {"PYTHONPATH": str(PROJECT)}
+    with subprocess.Popen(command, cwd=project, env=environment, stdout=end, stderr=end, stdin=end) as process:
+        os.close(end)
+        written = b""
+        with os.fdopen(terminal, "rb", buffering=0) as reader:
+            try:
+                while piece := reader.read(4096):
+                    written += piece
+            except OSError:  # Linux, when the process has ended
+                pass
+    assert process.returncode == 1
+    text = written.decode()
+    assert "predict: " in text
+    assert "/150 [" in text
+    lines = screen(text)
+    assert lines[0].startswith("predict: the mean over 3 views")
+    assert lines[1].startswith("predict: p_malignant is the sum")
+    assert lines[2].startswith(f"error: {tmp_path / '010.jpg'}: ")
+    images = [str(tmp_path / f"{number:03}.jpg") for number in range(150) if number != 10]
+    if table:
+        header, *rows = lines[3:-2]
+        assert header.split() == [*COLUMNS, "p_malignant"]
+        assert [row.split()[0] for row in rows] == images
+        assert {len(row.split()) for row in rows} == {6}
+    else:
+        assert len(lines) == 5
+        assert list(pd.read_csv(project / "new.csv")["image"]) == images
+    assert lines[-2:] == ["error: 1 of 150 images could not be read, see above", ""]
