@@ -72,5 +72,5 @@ class Workspace:
 
 
 def executed(output: str) -> list[str]:
-    """Return the stages whose command DVC ran, from its output."""
-    return re.findall(r"Running stage '(\w+)'", output)
+    """Return the stages whose command DVC ran, from its output; without `listing`, which always runs."""
+    return [stage for stage in re.findall(r"Running stage '(\w+)'", output) if stage != "listing"]

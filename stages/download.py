@@ -1,17 +1,18 @@
-"""Fetch the raw data: fill data/raw from the source that data.source names."""
+"""Fetch the raw data: fill data/raw from Kaggle, or with drawn images. A folder of the user's is read where it is."""
 
 import shutil
 from pathlib import Path
 
 from dermoscopy.data.images import configure_image_libraries
-from dermoscopy.data.sources import directory, kaggle, sample
+from dermoscopy.data.sources import kaggle, sample
 from dermoscopy.data.sources.archive import is_whole
 from dermoscopy.runtime.commands import run_stage
 from dermoscopy.runtime.files import replacing
 from dermoscopy.runtime.params import Data
 from dermoscopy.runtime.paths import DOWNLOADS, RAW
 
-FETCH = {"kaggle": kaggle.fetch, "directory": directory.fetch, "sample": sample.fetch}
+FETCH = {"kaggle": kaggle.fetch, "sample": sample.fetch}
+IN_PLACE = "The images are read in the folder that data.directory names.\n"
 SET_ASIDE = DOWNLOADS / "kaggle"
 
 
@@ -29,12 +30,15 @@ def main(data: Data) -> None:
 
     with replacing(RAW) as raw:
         raw.mkdir()
-        FETCH[data.source](data, raw, DOWNLOADS)
+        if data.source == "directory":
+            (raw / "README").write_text(IN_PLACE, encoding="utf-8")  # DVC warns of an empty folder
+        else:
+            FETCH[data.source](data, raw, DOWNLOADS)
         if data.source != "kaggle" and is_whole(RAW):
             move(RAW, SET_ASIDE)
     if data.source == "kaggle":
         shutil.rmtree(DOWNLOADS, ignore_errors=True)  # not before data/raw is there: the archive took long to fetch
-    print(f"download: {data.source} data are in {RAW}")
+    print(f"download: {'nothing to fetch' if data.source == 'directory' else f'{data.source} data are in {RAW}'}")
 
 
 def move(folder: Path, target: Path) -> None:

@@ -5,12 +5,12 @@ from dermoscopy.data.manifest import check_data, count_classes, describe, summar
 from dermoscopy.data.tables import write_json, write_table
 from dermoscopy.runtime.commands import run_stage
 from dermoscopy.runtime.params import Data
-from dermoscopy.runtime.paths import CLASS_DISTRIBUTION, MANIFEST, RAW, REJECTED, STATISTICS
+from dermoscopy.runtime.paths import CLASS_DISTRIBUTION, MANIFEST, REJECTED, STATISTICS
 
 
 def main(data: Data) -> None:
     configure_image_libraries()
-    checked = check_data(RAW, data.on_bad_image, data.lesions)
+    checked = check_data(data)
     write_table(checked.rejected, REJECTED)
     write_table(count_classes(checked.manifest), CLASS_DISTRIBUTION)
     write_json(summarize(checked), STATISTICS)

@@ -1,8 +1,8 @@
-"""Assign every image to train, validation or test: stratified by label, no lesion and no file in two parts."""
+"""Assign every image to train, validation or test: stratified by label, no patient, lesion or file in two parts."""
 
 import pandas as pd
 
-from dermoscopy.data.split import assign_parts
+from dermoscopy.data.split import assign_parts, unit_of
 from dermoscopy.data.tables import read_table, write_table
 from dermoscopy.runtime.commands import run_stage
 from dermoscopy.runtime.params import Split
@@ -13,7 +13,8 @@ def main(split: Split) -> None:
     manifest = read_table(MANIFEST, "image_id", "label", "lesion_id", "sha256")
     parts = assign_parts(manifest, split)
     write_table(pd.DataFrame({"image_id": manifest["image_id"], "part": parts}), SPLIT)
-    print("split: " + ", ".join(f"{count} {part}" for part, count in parts.value_counts().items()))
+    counts = ", ".join(f"{count} {part}" for part, count in parts.value_counts().items())
+    print(f"split: {counts} images, by {unit_of(manifest, split)}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """Image files to pixels."""
 
 import hashlib
-import re
 import warnings
 from io import BytesIO
 from pathlib import Path
@@ -15,7 +14,6 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from dermoscopy.runtime.errors import DataError
 from dermoscopy.runtime.paths import MANIFEST
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 # What a file may be by its content, whatever its suffix says.
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 # The smallest backbone.image_size: less shows no lesion.
@@ -52,9 +50,11 @@ def read_image(path: Path, sha256: str | None = None) -> NDArray[np.uint8]:
     Raises:
         DataError: the file cannot be read or decoded, or does not have this sha256.
     """
+    if sha256 is not None and not path.exists():
+        raise DataError(f"{path} is missing: bring it back, or set data.directory to the folder where the images are")
     content = read_bytes(path)
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
-        raise DataError(f"{path} has changed since {MANIFEST} was made: run dvc repro --force download")
+        raise DataError(f"{path} has changed since {MANIFEST} was made: run dvc repro again")
     return decode(content, path)
 
 
@@ -64,12 +64,6 @@ def read_bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from None
-
-
-def require_plain_name(path: Path) -> None:
-    """Raise a DataError if no table could hold the path: it is not UTF-8, or has control characters."""
-    if re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", str(path)):  # bytes that are not UTF-8 become surrogates
-        raise DataError(f"{path}: this name is not plain UTF-8 text: rename it")
 
 
 def decode(content: bytes, path: Path) -> NDArray[np.uint8]:

@@ -1,61 +1,314 @@
-"""Label tables: the HAM10000 metadata and the ISIC challenge ground truth, read into one form."""
+"""Label tables: whatever names images and what is known of them, in the forms of this field, read into one.
 
+A table is understood by the names of its columns (NAMES, or `data.columns` where they are others). One table has the
+class of each image, in a column or as a 0/1 column for each class; others are joined to it on the image.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
+import pandera.pandas as pa
 
-from dermoscopy.data.images import SUFFIXES
+from dermoscopy.data.image_files import SUFFIXES
 from dermoscopy.runtime.errors import DataError
+from dermoscopy.runtime.params import Columns
 
 # What tables write, in any case, for a value that nobody knows.
 UNKNOWN = ["", "unknown", "nan", "na"]
 CLINICAL = ["dx_type", "age", "sex", "localization"]
+# The column of the label table that each of our columns comes from, by its name in lower case; of several the first.
+NAMES = {
+    # HAM10000; ISIC challenges to 2019; ISIC 2020; ISIC archive; PAD-UFES-20; BCN20000; Derm7pt
+    "image_id": ["image_id", "image", "image_name", "isic_id", "img_id", "bcn_filename", "derm", "filename", "file"],
+    "label": [
+        *("dx", "diagnosis", "diagnostic", "diagnosis_3", "diagnosis_2", "diagnosis_1", "label", "class"),
+        *("benign_malignant", "target"),
+    ],
+    "lesion_id": ["lesion_id", "case_num"],
+    "patient_id": ["patient_id"],
+    "dx_type": ["dx_type", "diagnosis_confirm_type"],
+    "age": ["age", "age_approx"],
+    "sex": ["sex", "gender"],
+    "localization": ["localization", "anatom_site_general", "anatom_site_general_challenge", "region", "location"],
+}
+# ISIC 2020 is a challenge of two classes: the diagnosis of four fifths of its images is unknown.
+NAMES_OF_ISIC_2020 = NAMES | {"label": ["benign_malignant", "target"]}
+# Which of our columns each key of data.columns names.
+OF_PARAM = {
+    "image": "image_id",
+    "label": "label",
+    "lesion": "lesion_id",
+    "patient": "patient_id",
+    "age": "age",
+    "sex": "sex",
+    "localization": "localization",
+}
+# Columns beside the 0/1 columns of the classes, in the ground truth of ISIC 2019's test images.
+NO_CLASSES = {"score_weight", "validation_weight"}
+PEEK = 100  # rows that show whether columns are 0/1
+
+_printable = pa.Check(lambda column: ~column.str.contains(r"[\x00-\x1f\x7f]"), error="has control characters")
+_text = pa.Column(str, _printable, required=False)
+TABLE_SCHEMA = pa.DataFrameSchema(
+    {
+        "image_id": pa.Column(
+            str,
+            [
+                _printable,
+                pa.Check(lambda column: column != "", error="is empty: name the image, or delete the row"),
+                pa.Check(lambda column: ~column.duplicated(), error="is in an earlier row too: keep one of them"),
+            ],
+        ),
+        "label": pa.Column(
+            str,
+            [_printable, pa.Check.str_length(max_value=100, error="is too long for the name of a class")],
+            required=False,
+        ),
+        "lesion_id": _text,
+        "patient_id": _text,
+        "dx_type": _text,
+        "age": pa.Column(
+            float,
+            pa.Check.in_range(0, 120, error="is not an age of 0 to 120 years: correct it, or leave it empty"),
+            nullable=True,
+            required=False,
+        ),
+        "sex": _text,
+        "localization": _text,
+    },
+    strict=True,
+)
 
 
-def read_labels(path: Path) -> pd.DataFrame:
-    """Return the labels: `image_id`, `label`, `lesion_id` and the clinical columns that the table has.
+@dataclass(frozen=True)
+class LabelTable:
+    """What a CSV file has, by its header.
 
-    All columns are text (no value is NA) but `age`, float years with NaN where unknown. Labels are lower-case. Without
-    a lesion id an image is its own lesion.
+    Attributes:
+        path: of the file.
+        separator: of its columns.
+        columns: their names.
+        named: the column, as the file names it, for each of ours that it has.
+        classes: its 0/1 columns, where the label is given by them.
+    """
+
+    path: Path
+    separator: str
+    columns: list[str]
+    named: dict[str, str]
+    classes: list[str]
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether it says which image is of which class."""
+        return "image_id" in self.named and ("label" in self.named or bool(self.classes))
+
+    @property
+    def question(self) -> str:
+        """What is not known of it that a label table must have, and how to say it: the end of an error."""
+        columns = ", ".join(self.columns[:8]) + (", ..." if len(self.columns) > 8 else "")
+        ours, key = ("image_id", "image") if "image_id" not in self.named else ("label", "label")
+        usual = ", ".join(NAMES[ours][:5])
+        classes = ", or by a 0/1 column for each class" if key == "label" else ""
+        return (
+            f"{self.path} has the columns {columns}: which of them has the {key}? Set data.columns.{key} to it (it is "
+            f"known by the names {usual} and the like{classes})"
+        )
+
+
+def read_labels(paths: Sequence[Path], columns: Columns, labels: Path | None = None) -> pd.DataFrame:
+    """Return `image_id`, `label`, `lesion_id` and, where the tables know them, `patient_id` and CLINICAL.
+
+    All columns are text (no value is NA) but `age`, float years with NaN where unknown. Text is empty where nothing is
+    known, also the label. Labels, sexes and places are lower-case. An image id is the name of the file as the table
+    has it, with folders, without suffix.
+
+    Args:
+        paths: CSV files; those that are no tables of images are not read beyond their header.
+        columns: which column is what, where the names are not the usual ones.
+        labels: the one of them that has the labels; None finds it.
 
     Raises:
-        DataError: the file is not CSV in UTF-8 or in neither form, holds no row, names a column twice, or a one-hot row
-            has no or two ones.
+        DataError: none or several of them have labels, one is not CSV in UTF-8, or a value cannot be used; the message
+            names file, row and column.
     """
+    tables, unread = [], []
+    for path in paths:
+        try:
+            tables.append(look_at(path, columns))
+        except DataError as error:
+            if path == labels:
+                raise
+            unread.append(str(error))
+    main = choose_label_table(tables, unread, labels)
+    named = columns.model_dump(exclude_none=True)
+    for key, column in named.items():
+        if not any(column.lower() in map(str.lower, table.columns) for table in tables):
+            raise DataError(
+                f"data.columns.{key} is {column}, and no table has this column; {main.path} has "
+                f"{', '.join(main.columns[:20])}"
+            )
+    found = read_table_of_images(main)
+    for other in tables:
+        if other is not main and "image_id" in other.named and len(other.named) > 1 + ("label" in other.named):
+            found = join(found, read_table_of_images(other), main.path, other.path)
+    for name in ("label", "lesion_id"):
+        if name not in found:
+            found[name] = ""
+    if "patient_id" in found and (found["patient_id"] == "").all():
+        found = found.drop(columns="patient_id")
+    return found.reset_index(drop=True)
+
+
+def look_at(path: Path, columns: Columns) -> LabelTable:
+    """Return what a CSV file has, by its header and where needed its first rows; a DataError if it is no such file."""
     try:
         # utf-8-sig: spreadsheet programs write a byte order mark
         with path.open(encoding="utf-8-sig") as file:
-            header = file.readline()
+            header = file.readline(1_000_000)
         separator = max(",;\t", key=header.count)
         # the header as it stands, because pandas gives a second dx the name dx.1
-        names = _read_text(path, separator, header=None, nrows=1).iloc[0].str.strip()
-        table = _read_text(path, separator)
+        names = _read_text(path, separator, header=None, nrows=1).iloc[0].str.strip().tolist()
     except (OSError, ValueError) as error:  # pandas' parser errors and UnicodeDecodeError are ValueErrors
-        raise DataError(f"label table {path} cannot be read as CSV: {error}") from None
-    repeated = names[names.str.lower().duplicated() & (names != "")]
-    if len(repeated):
-        raise DataError(f"label table {path} has two columns of the name {repeated.iloc[0]}: keep one")
-    table.columns = table.columns.str.strip()
-    table = _without_extra_fields(table, path)
-    if table.empty:
-        raise DataError(f"label table {path} has no rows")
-    if {"image_id", "dx"} <= set(table.columns):
-        labels = _from_metadata(table, path)
-    elif table.columns[0] == "image" and len(table.columns) > 2:
-        labels = _from_ground_truth(table, path)
-    else:
-        raise DataError(
-            f"label table {path} has the columns {', '.join(map(str, table.columns[:8]))}; it needs image_id and dx "
-            "(HAM10000 metadata), or image and one 0/1 column for each class (ISIC ground truth)"
-        )
+        raise _unreadable(path, error) from None
+    lower = [name.lower() for name in names]
+    if repeated := next((name for name in names if name and lower.count(name.lower()) > 1), None):
+        raise DataError(f"{path} has two columns of the name {repeated}: keep one")
+    known = NAMES_OF_ISIC_2020 if {"image_name", "target"} <= set(lower) else NAMES
+    wanted = {ours: list(of_table) for ours, of_table in known.items()}
+    for key, column in columns.model_dump(exclude_none=True).items():
+        wanted[OF_PARAM[key]].insert(0, column.lower())
+    named = {}
+    for ours, of_table in wanted.items():
+        if column := next((column for column in of_table if column in lower), None):
+            named[ours] = names[lower.index(column)]
+    if columns.label is not None and columns.label.lower() not in lower:
+        named.pop("label", None)  # the label is in another column, of another table
+    classes = [] if "label" in named or "image_id" not in named else _classes(path, separator, names, named)
+    return LabelTable(path, separator, names, named, classes)
+
+
+def _classes(path: Path, separator: str, names: list[str], named: dict[str, str]) -> list[str]:
+    """Return the columns that are no others of ours, if they are 0 or 1 in half of the first rows at least."""
+    # a column without a name numbers the rows
+    others = [name for name in names if name and name not in named.values() and name.lower() not in NO_CLASSES]
+    if len(others) < 2:
+        return []
+    try:
+        rows = _read_text(path, separator, nrows=PEEK).rename(columns=str.strip)
+    except ValueError:  # of the rows, which are read later, and refused there
+        return []
+    usual = rows[others].apply(pd.to_numeric, errors="coerce").isin([0, 1]).all(axis="columns")
+    return others if rows.empty or usual.mean() >= 0.5 else []
+
+
+def choose_label_table(tables: Sequence[LabelTable], unread: Sequence[str], labels: Path | None) -> LabelTable:
+    """Return the table that has the labels; `unread` says why others could not be looked at."""
+    if labels is not None:
+        (table,) = (table for table in tables if table.path == labels)
+        if not table.has_labels:
+            raise DataError(table.question)
+        return table
+    chosen = [table for table in tables if table.has_labels]
+    if not chosen:
+        raise DataError("no label table: " + "; ".join([*(table.question for table in tables), *unread]))
+    if len(chosen) > 1:
+        names = " and ".join(str(table.path) for table in chosen[:3])
+        raise DataError(f"{names} name classes of images each: say by data.labels which is meant")
+    return chosen[0]
+
+
+def read_table_of_images(table: LabelTable) -> pd.DataFrame:
+    """Return the columns of a table that are known, under our names, checked; the index is the number of the row."""
+    path = table.path
+    try:
+        rows = _read_text(path, table.separator, skip_blank_lines=False)
+    except ValueError as error:
+        raise _unreadable(path, error) from None
+    rows = _without_extra_fields(rows.rename(columns=str.strip), path)
+    rows.index = pd.RangeIndex(2, len(rows) + 2)  # the header is row 1, as spreadsheet programs count
+    rows = rows[(rows != "").any(axis="columns")]
+    if rows.empty:
+        raise DataError(f"{path} has no rows")
+    found = rows[list(table.named.values())].set_axis(list(table.named), axis="columns")
+    if table.classes:
+        found["label"] = _hot_class(rows, table)
+    found = found.apply(lambda column: column.str.strip().str.normalize("NFC"))
+    found["image_id"] = image_ids(found["image_id"])
+    if "label" in found:
+        found["label"] = class_names(found["label"])
+    for name in ("lesion_id", "patient_id"):
+        if name in found:
+            found[name] = found[name].mask(found[name].str.lower().isin(UNKNOWN), "")
+    for name in ("sex", "localization"):
+        if name in found:
+            found[name] = found[name].str.lower()
+    if "age" in found:
+        found["age"] = _ages(found["age"], path, table.named["age"])
+    return check_values(found, path, table.named)
+
+
+def image_ids(written: "pd.Series[str]") -> "pd.Series[str]":
+    """Return image ids: what a table has for the file of an image, with folders, without suffix, in NFC."""
     pattern = r"(?i)\.(?:" + "|".join(suffix[1:] for suffix in SUFFIXES) + ")$"
-    # NFC as in the manifest stage: macOS writes the accents of file names as characters of their own
-    labels["image_id"] = labels["image_id"].str.strip().str.replace(pattern, "", regex=True).str.normalize("NFC")
-    labels["label"] = labels["label"].str.strip().str.lower()
-    lesion = labels["lesion_id"].str.strip()
-    labels["lesion_id"] = lesion.mask(lesion.str.lower().isin(UNKNOWN), labels["image_id"])
-    return labels
+    # NFC, because macOS writes the accents of file names as characters of their own
+    ids = written.str.strip().str.normalize("NFC").str.replace("\\", "/")
+    return ids.str.replace(r"^(\.{0,2}/)+", "", regex=True).str.replace(pattern, "", regex=True)
+
+
+def class_names(written: "pd.Series[str]") -> "pd.Series[str]":
+    """Return the names of classes: lower-case, in NFC, single blanks inside and none around."""
+    return written.str.normalize("NFC").str.split().str.join(" ").str.lower()
+
+
+def join(labels: pd.DataFrame, other: pd.DataFrame, path: Path, other_path: Path) -> pd.DataFrame:
+    """Return the labels with what another table knows of the same images beside it; labels are taken from the first.
+
+    Raises:
+        DataError: both know an image's lesion or patient, and not the same.
+    """
+    ours, theirs = labels["image_id"], other["image_id"]
+    if not theirs.isin(ours).any():  # one of them may name files with their folders
+        ours, theirs = (ids.str.rsplit("/", n=1).str[-1] for ids in (ours, theirs))
+    if ours.duplicated().any() or theirs.duplicated().any() or not theirs.isin(ours).any():
+        return labels
+    other = other.set_index(theirs)
+    joined = labels.copy()
+    for name in other.columns.drop(["image_id", "label"], errors="ignore"):
+        more = ours.map(other[name])
+        if name not in joined:
+            joined[name] = more if name == "age" else more.fillna("")
+            continue
+        known = joined[name].notna() & (joined[name] != "")
+        different = known & more.notna() & (more != "") & (joined[name] != more)
+        if name in ("lesion_id", "patient_id") and different.any():
+            image = ours[different].iloc[0]
+            raise DataError(
+                f"{name} of {image} is {joined[name][different].iloc[0]} in {path} and "
+                f"{more[different].iloc[0]} in {other_path}: make them agree"
+            )
+        joined[name] = joined[name].where(known, more if name == "age" else more.fillna(""))
+    return joined
+
+
+def check_values(table: pd.DataFrame, path: Path, named: Mapping[str, str] = MappingProxyType({})) -> pd.DataFrame:
+    """Return the table if it fits TABLE_SCHEMA; a DataError names the first value that does not, and where it is.
+
+    Args:
+        table: columns under our names; the index is the number of the row in the file.
+        path: of the file.
+        named: the file's names of the columns, where they are others.
+    """
+    try:
+        return TABLE_SCHEMA.validate(table, lazy=True)
+    except pa.errors.SchemaErrors as error:
+        case, count = error.failure_cases.iloc[0], len(error.failure_cases)
+        where = f"{path}, row {case['index']}, column {named.get(case['column'], case['column'])}"
+        raise DataError(f"{where}: {str(case['failure_case'])[:200]!r} {case['check']}{_more(count - 1)}") from None
 
 
 def _read_text(path: Path, separator: str, **options: Any) -> pd.DataFrame:
@@ -72,6 +325,12 @@ def _read_text(path: Path, separator: str, **options: Any) -> pd.DataFrame:
     return table
 
 
+def _unreadable(path: Path, error: Exception) -> DataError:
+    if isinstance(error, OSError):
+        return DataError(f"label table {path} cannot be read: {error.strerror}")
+    return DataError(f"{path} cannot be read as CSV ({str(error).strip()}): save it as CSV in UTF-8")
+
+
 def _without_extra_fields(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     """Return the table with each value under its column where rows end in more separators than the header.
 
@@ -81,34 +340,37 @@ def _without_extra_fields(table: pd.DataFrame, path: Path) -> pd.DataFrame:
         return table
     fields = table.reset_index().fillna("")
     width = len(table.columns)
-    if (fields.iloc[:, width:] != "").any(axis=None):
-        raise DataError(f"label table {path} has rows with more values than its header has columns")
+    longer = (fields.iloc[:, width:] != "").any(axis="columns")
+    if longer.any():
+        row = int(longer.to_numpy().argmax()) + 2
+        raise DataError(f"{path}, row {row} has more values than the header has columns: correct it")
     return fields.iloc[:, :width].set_axis(table.columns, axis="columns")
 
 
-def _from_metadata(table: pd.DataFrame, path: Path) -> pd.DataFrame:
-    labels = table.filter(["image_id", "dx", "lesion_id", *CLINICAL]).rename(columns={"dx": "label"})
-    if "lesion_id" not in labels:
-        labels["lesion_id"] = ""
-    if "age" in labels:
-        age = pd.to_numeric(labels["age"].replace({"unknown": ""}), errors="coerce")
-        bad = labels["image_id"][age.isna() & ~labels["age"].str.strip().str.lower().isin(UNKNOWN)]
-        if len(bad):
-            raise DataError(
-                f"label table {path}: age of {bad.iloc[0]} is {labels['age'][bad.index[0]]!r}, not a number"
-            )
-        labels["age"] = age.astype(float)
-    return labels
-
-
-def _from_ground_truth(table: pd.DataFrame, path: Path) -> pd.DataFrame:
-    classes = list(table.columns[1:])
-    hot = table[classes].apply(pd.to_numeric, errors="coerce")
+def _hot_class(rows: pd.DataFrame, table: LabelTable) -> "pd.Series[str]":
+    """Return the class of each row, the one column of `table.classes` that is 1."""
+    hot = rows[table.classes].apply(pd.to_numeric, errors="coerce")
     wrong = ~hot.isin([0, 1]).all(axis="columns") | (hot.sum(axis="columns") != 1)
     if wrong.any():
-        rows = table["image"][wrong]
+        row = wrong.idxmax()
+        values = ", ".join(f"{name} {rows.loc[row, name]!r}" for name in table.classes[:10])
         raise DataError(
-            f"label table {path}: {len(rows)} rows do not have one 1 and otherwise 0 under {', '.join(classes)}, the "
-            f"first is {rows.iloc[0]}"
+            f"{table.path}, row {row}: an image has a 1 under its class and a 0 under the others, and this one has "
+            f"{values}" + _more(int(wrong.sum()) - 1)
         )
-    return pd.DataFrame({"image_id": table["image"], "label": hot.idxmax(axis="columns"), "lesion_id": ""})
+    return hot.idxmax(axis="columns")
+
+
+def _ages(written: "pd.Series[str]", path: Path, column: str) -> "pd.Series[float]":
+    age = pd.to_numeric(written, errors="coerce")
+    bad = written[age.isna() & ~written.str.lower().isin(UNKNOWN)]
+    if len(bad):
+        raise DataError(
+            f"{path}, row {bad.index[0]}, column {column}: {bad.iloc[0]!r} is not a number of years: correct it, or "
+            f"leave it empty{_more(len(bad) - 1)}"
+        )
+    return age.astype(float)
+
+
+def _more(count: int) -> str:
+    return f" (and {count} more)" if count else ""

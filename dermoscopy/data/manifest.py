@@ -1,53 +1,30 @@
 """The manifest: one checked row an image, with its label, lesion, size and content hash."""
 
-import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from filecmp import cmp
-from pathlib import Path
-from typing import Literal
+from pathlib import Path, PurePosixPath
 from unicodedata import normalize
 
+import numpy as np
 import pandas as pd
-import pandera.pandas as pa
 
-from dermoscopy.data.images import SUFFIXES, decode, read_bytes
-from dermoscopy.data.label_tables import CLINICAL, read_labels
-from dermoscopy.data.tables import read_table
-from dermoscopy.runtime.errors import DataError, one_line
-from dermoscopy.runtime.paths import FOUND_LESIONS, REJECTED
+from dermoscopy.data.datasets import dataset_of
+from dermoscopy.data.groups import count_known, known_unit, of_lesions
+from dermoscopy.data.image_files import find_images
+from dermoscopy.data.inspections import Inspection, Inspections
+from dermoscopy.data.label_tables import CLINICAL, check_values, class_names, image_ids, read_labels
+from dermoscopy.data.listing import read_listing
+from dermoscopy.data.sources.directory import ListedFile, labels_path, listed
+from dermoscopy.runtime.errors import DataError, first_few, one_line
+from dermoscopy.runtime.files import project_path, user_path
+from dermoscopy.runtime.params import Columns, Data
+from dermoscopy.runtime.paths import FOUND_LESIONS, RAW, REJECTED
 from dermoscopy.runtime.progress import progress
 
 # How many of a kind a line names.
 SHOWN = 5
-
-# A carriage return in a field would end its row for those who read the table again.
-_printable = pa.Check(lambda column: ~column.str.contains(r"[\x00-\x1f\x7f]"), error="no control characters")
-_text = pa.Column(str, [pa.Check.str_length(min_value=1), _printable])
-_clinical = pa.Column(str, _printable, required=False)
-LABELS_SCHEMA = pa.DataFrameSchema(
-    {
-        "image_id": pa.Column(str, [pa.Check.str_matches(r"^[^/\\]+$"), _printable], unique=True),
-        "label": pa.Column(str, [pa.Check.str_matches(r"^[^\s,]+$"), _printable]),
-        "lesion_id": _text,
-        "dx_type": _clinical,
-        "age": pa.Column(float, pa.Check.in_range(0, 120), nullable=True, required=False),
-        "sex": _clinical,
-        "localization": _clinical,
-    },
-    strict=True,
-)
-FOUND_LESIONS_SCHEMA = LABELS_SCHEMA.select_columns(["image_id", "lesion_id"])
-MANIFEST_SCHEMA = LABELS_SCHEMA.add_columns(
-    {
-        "path": _text,
-        "width": pa.Column(int, pa.Check.ge(1)),
-        "height": pa.Column(int, pa.Check.ge(1)),
-        "sha256": pa.Column(str, pa.Check.str_matches(r"^[0-9a-f]{64}$")),
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -57,62 +34,110 @@ class CheckedData:
     Attributes:
         manifest: one row a usable image, sorted by image_id, as data/manifest.csv has it.
         rejected: `image_id, reason` of the labelled images that cannot be used.
-        unlabelled: how many image files no label names.
+        unlabelled: the image files without a label.
         duplicates: the groups of images with equal content.
         contradictory_lesions: each lesion whose images have several labels, with them: `HAM_1 (mel, nv)`.
+        dataset: the public dataset that the images are of, or None.
     """
 
     manifest: pd.DataFrame
     rejected: pd.DataFrame
-    unlabelled: int
+    unlabelled: list[str]
     duplicates: list[pd.DataFrame]
     contradictory_lesions: list[str]
+    dataset: str | None
 
 
-def check_data(
-    raw: Path, on_bad_image: Literal["fail", "skip"], lesions: Literal["table", "found"] = "table"
-) -> CheckedData:
-    """Read the label table of data/raw and every image that it names.
-
-    Args:
-        raw: the folder data/raw.
-        on_bad_image: whether an image that cannot be used is an error, or left out.
-        lesions: whether the label table or data/found_lesions.csv says which images are of one lesion.
+def check_data(data: Data) -> CheckedData:
+    """Read the labels that data/raw, or the user's folder, has, and every image that they name.
 
     Raises:
         DataError: a table or, unless they are skipped, an image cannot be used, or there are no two classes.
     """
-    labels = read_valid_labels(raw / "labels.csv")
-    if lesions == "found":
-        labels["lesion_id"] = found_lesions(labels)
-    files = find_images(raw)
-    images, rejected = inspect_images(labels["image_id"], files)
-    if len(rejected) and on_bad_image == "fail":
+    labels, images = read_raw(data)
+    files = by_name(images)
+    unlabelled = unlabelled_files(labels, files)
+    if unlabelled and data.on_unlabelled == "fail":
+        raise DataError(
+            f"{len(unlabelled)} of {len(images)} images have no label: {first_few(unlabelled)}; label them, or set "
+            "data.on_unlabelled=ignore to leave them out"
+        )
+    labels = labels[labels["label"] != ""]
+    if data.lesions == "found":
+        labels = labels.assign(lesion_id=found_lesions(labels))
+    inspections = Inspections()
+    found, rejected = inspect_images(labels["image_id"], files, inspections)
+    inspections.keep()  # also for the run after one that fails
+    if len(rejected) and data.on_bad_image == "fail":
         raise DataError(
             f"{len(rejected)} of {len(labels)} labelled images are bad: "
             f"{first_few(rejected['reason'].tolist(), '; ')}; fix them, or set data.on_bad_image=skip to leave them "
             f"out and list them in {REJECTED}"
         )
-    if images.empty:
+    if found.empty:
         raise DataError(f"none of the {len(labels)} labelled images can be used: {rejected['reason'].iloc[0]}")
-    columns = ["image_id", "path", "label", "lesion_id", "width", "height", "sha256"]
-    manifest = labels.merge(images, on="image_id").sort_values("image_id")
-    manifest = manifest[columns + [column for column in CLINICAL if column in manifest]]
-    manifest = validate(MANIFEST_SCHEMA, manifest, "manifest")
+    columns = ["image_id", "path", "label", "lesion_id", "patient_id", "width", "height", "sha256", *CLINICAL]
+    manifest = labels.merge(found, on="image_id").sort_values("image_id", ignore_index=True)
+    manifest = manifest[[column for column in columns if column in manifest]]
     if manifest["label"].nunique() < 2:
-        raise DataError(f"all images are {manifest['label'].iloc[0]}: a classifier needs two classes or more")
+        raise DataError(
+            f"all images are {manifest['label'].iloc[0]}: a classifier needs two classes or more, named by a label "
+            "table or by a folder for each class"
+        )
     return CheckedData(
         manifest=manifest,
         rejected=rejected,
-        unlabelled=len(files.keys() - set(labels["image_id"])),
+        unlabelled=unlabelled,
         duplicates=find_duplicates(manifest),
         contradictory_lesions=find_contradictory_lesions(manifest),
+        dataset=None if data.source == "sample" else dataset_of(manifest),
     )
 
 
-def read_valid_labels(path: Path) -> pd.DataFrame:
-    """Return what `read_labels` returns, checked: unique image ids, labels without blanks, ages from 0 to 120."""
-    return validate(LABELS_SCHEMA, read_labels(path), "label table")
+def read_raw(data: Data) -> tuple[pd.DataFrame, list[ListedFile]]:
+    """Return the labels, as `read_labels` does, that data/raw or the user's folder has, and the image files there."""
+    if data.source == "directory":
+        return read_folder(data, read_listing())
+    labels = read_labels([RAW / "labels.csv"], Columns(), RAW / "labels.csv")
+    return labels, [listed("image", path) for path in find_images(RAW / "images").files]
+
+
+def read_folder(data: Data, files: Sequence[ListedFile]) -> tuple[pd.DataFrame, list[ListedFile]]:
+    """Return the labels, as `read_labels` does, of a folder of images, and the images; without a table, a folder is a
+    class.
+
+    Raises:
+        DataError: no table has labels, or a value cannot be used.
+    """
+    images = [file for file in files if file.kind == "image"]
+    tables = [file.path for file in files if file.kind == "table"]
+    if tables:
+        return read_labels(tables, data.columns, labels_path(data)), images
+    return labels_by_folder([file.path for file in images], user_path(data.directory or "")), images
+
+
+def labels_by_folder(images: Sequence[Path], folder: Path) -> pd.DataFrame:
+    """Return `image_id, label, lesion_id` of images whose folder is their class, that of the one right above them.
+
+    An image in `folder` itself has no label; no lesion is known.
+
+    Raises:
+        DataError: no image is in a subfolder.
+    """
+    below = [PurePosixPath(path.relative_to(folder).as_posix()) for path in images]
+    labels = pd.DataFrame(
+        {
+            "image_id": image_ids(pd.Series([str(path) for path in below], dtype=str)),
+            "label": class_names(pd.Series([path.parent.name for path in below], dtype=str)),
+            "lesion_id": "",
+        }
+    )
+    if (labels["label"] == "").all():
+        raise DataError(
+            f"{folder} has no label table (.csv) at its top and no subfolder for each class: add one of them, or name "
+            "a table by data.labels"
+        )
+    return labels.drop_duplicates("image_id")
 
 
 def found_lesions(labels: pd.DataFrame) -> "pd.Series[str]":
@@ -129,85 +154,102 @@ def found_lesions(labels: pd.DataFrame) -> "pd.Series[str]":
     # rows longer than the header: pandas makes an index
     if list(table.columns) != ["image_id", "lesion_id"] or not isinstance(table.index, pd.RangeIndex):
         raise DataError(f"{FOUND_LESIONS} does not have the columns image_id and lesion_id, and no more: {remedy}")
-    table = validate(FOUND_LESIONS_SCHEMA, table, str(FOUND_LESIONS))
+    check_values(table.set_index(table.index + 2), FOUND_LESIONS)
     if table.empty:
         raise DataError(f"data.lesions=found needs {FOUND_LESIONS}, which names no lesion: {remedy}")
     lesion = labels["image_id"].map(table.set_index("image_id")["lesion_id"])
     if lesion.isna().all():
         raise DataError(f"{FOUND_LESIONS} names none of the {len(labels)} labelled images: {remedy}")
-    return lesion.fillna(labels["lesion_id"])
+    return lesion.replace("", np.nan).fillna(labels["lesion_id"])
 
 
-def validate(schema: pa.DataFrameSchema, table: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Return the table if it fits the schema; a DataError names each check that fails and the first values."""
-    try:
-        return schema.validate(table, lazy=True)
-    except pa.errors.SchemaErrors as error:
-        cases = error.failure_cases.groupby(["column", "check"], sort=False)["failure_case"]
-        faults = [f"{column} {check}: {first_few(list(map(str, found)))}" for (column, check), found in cases]
-        raise DataError(f"the {name} is not valid: {'; '.join(faults)}") from None
+def by_name(images: Sequence[ListedFile]) -> dict[str, list[ListedFile]]:
+    """Return image files by their name without folder and suffix, in NFC as image ids are."""
+    files: dict[str, list[ListedFile]] = {}
+    for file in images:
+        files.setdefault(normalize("NFC", file.path.stem), []).append(file)
+    return files
 
 
-def find_images(raw: Path) -> dict[str, list[Path]]:
-    """Return the image files of data/raw by file name without suffix."""
-    if (raw / "files.csv").exists():
-        paths = [Path(path) for path in read_table(raw / "files.csv", "path")["path"]]
-    else:
-        paths = sorted(path for path in (raw / "images").glob("*") if path.suffix.lower() in SUFFIXES)
-    images: dict[str, list[Path]] = {}
-    for path in paths:
-        images.setdefault(normalize("NFC", path.stem), []).append(path)  # as the ids of the label table
-    return images
+def unlabelled_files(labels: pd.DataFrame, files: dict[str, list[ListedFile]]) -> list[str]:
+    """Return the image files that no labelled row means, as a user finds them."""
+    labelled = labels["image_id"][labels["label"] != ""]
+    meant = {file.path for image_id in labelled for file in candidates(image_id, files)}
+    return [str(project_path(file.path)) for group in files.values() for file in group if file.path not in meant]
 
 
-def inspect_images(image_ids: "pd.Series[str]", files: dict[str, list[Path]]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def candidates(image_id: str, files: dict[str, list[ListedFile]]) -> list[ListedFile]:
+    """Return the files that an image id may mean: of its name, and of those the ones that share most of its folders.
+
+    The table may name folders of another machine, or of the folder's parent.
+    """
+    wanted = image_id.split("/")[::-1]
+    found = files.get(wanted[0], [])
+    if len(found) < 2 or len(wanted) == 1:
+        return found
+
+    def shared(file: ListedFile) -> int:
+        parents = [normalize("NFC", parent) for parent in file.path.parent.parts[::-1]]
+        pairs = zip(wanted[1:], parents, strict=False)
+        return next((count for count, (ours, theirs) in enumerate(pairs) if ours != theirs), len(wanted) - 1)
+
+    best = max(map(shared, found))
+    return [file for file in found if shared(file) == best]
+
+
+def inspect_images(
+    image_ids: "pd.Series[str]",
+    files: dict[str, list[ListedFile]],
+    inspect: Callable[[ListedFile], Inspection],
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Read and decode every labelled image, in parallel.
+
+    Args:
+        image_ids: of the labelled images.
+        files: see `by_name`.
+        inspect: of a file; see `Inspections`.
 
     Returns:
         The good ones (`image_id, path, width, height, sha256`) and the bad ones (`image_id, reason`), in order.
     """
 
-    def inspect(image_id: str) -> dict[str, object]:
+    def look(image_id: str) -> dict[str, object]:
         try:
-            path = choose_file(image_id, files.get(image_id, []))
-            content = read_bytes(path)
-            height, width, _ = decode(content, path).shape
+            path, inspection = choose_file(image_id, candidates(image_id, files), inspect)
         except DataError as error:
             return {"image_id": image_id, "reason": one_line(str(error))}
-        digest = hashlib.sha256(content).hexdigest()
-        return {"image_id": image_id, "path": path.as_posix(), "width": width, "height": height, "sha256": digest}
+        return {"image_id": image_id, "path": project_path(path).as_posix(), **inspection._asdict()}
 
     rows = []
     with progress("manifest", len(image_ids)) as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
-        for row in pool.map(inspect, image_ids):
+        for row in pool.map(look, image_ids):
             rows.append(row)
             bar.update()
     good = [row for row in rows if "reason" not in row]
     bad = [row for row in rows if "reason" in row]
     return (
-        pd.DataFrame(good, columns=["image_id", "path", "width", "height", "sha256"]),
+        pd.DataFrame(good, columns=["image_id", "path", *Inspection._fields]),
         pd.DataFrame(bad, columns=["image_id", "reason"]),
     )
 
 
-def choose_file(image_id: str, paths: list[Path]) -> Path:
-    """Return the file of an image; several are one image where their bytes are equal.
+def choose_file(
+    image_id: str, files: Sequence[ListedFile], inspect: Callable[[ListedFile], Inspection]
+) -> tuple[Path, Inspection]:
+    """Return the file of an image, and what is in it; several are one image where their bytes are equal.
 
     The unpacked Kaggle archive holds each image in two folders, for instance.
 
     Raises:
-        DataError: there is no file, or there are several that differ or cannot be read.
+        DataError: there is no file, or one that cannot be used, or there are several that differ.
     """
-    if not paths:
+    if not files:
         raise DataError(f"{image_id}: no file of this name")
-    for other in paths[1:]:
-        try:
-            same = cmp(paths[0], other, shallow=False)
-        except OSError as error:
-            raise DataError(f"{image_id}: {error.filename}: {error.strerror}") from None
-        if not same:
-            raise DataError(f"{image_id}: {paths[0]} and {other} differ, and both have this name")
-    return paths[0]
+    first = inspect(files[0])
+    for other in files[1:]:
+        if inspect(other) != first:
+            raise DataError(f"{image_id}: {files[0].path} and {other.path} differ, and both have this name")
+    return files[0].path, first
 
 
 def find_duplicates(manifest: pd.DataFrame) -> list[pd.DataFrame]:
@@ -218,30 +260,27 @@ def find_duplicates(manifest: pd.DataFrame) -> list[pd.DataFrame]:
 
 def find_contradictory_lesions(manifest: pd.DataFrame) -> list[str]:
     """Return each lesion whose images have several labels, with them: `HAM_1 (mel, nv)`."""
-    labels = manifest.groupby("lesion_id")["label"].unique()
+    labels = manifest[manifest["lesion_id"] != ""].groupby("lesion_id")["label"].unique()
     return [f"{lesion} ({', '.join(sorted(found))})" for lesion, found in labels[labels.str.len() > 1].items()]
 
 
-def first_few(items: Sequence[str], separator: str = ", ") -> str:
-    """Return the first items, and how many more there are, for a line that stays readable."""
-    more = [f"and {len(items) - SHOWN} more"] if len(items) > SHOWN else []
-    return separator.join([*items[:SHOWN], *more])
-
-
 def count_classes(manifest: pd.DataFrame) -> pd.DataFrame:
-    """Return `label, images, lesions`, one row a class, the largest class first."""
-    classes = manifest.groupby("label").agg(images=("image_id", "size"), lesions=("lesion_id", "nunique"))
+    """Return `label, images, lesions`, one row a class, the largest class first; no lesions where none is known."""
+    classes = manifest.groupby("label").agg(images=("image_id", "size"), lesions=("lesion_id", count_known))
+    classes["lesions"] = classes["lesions"].astype("Int64")
     return classes.sort_values("images", ascending=False, kind="stable").reset_index()
 
 
 def summarize(data: CheckedData) -> dict[str, object]:
-    """Return the numbers for metrics/data.json."""
+    """Return the numbers for metrics/data.json; null where nothing is known."""
     manifest = data.manifest
     return {
+        "dataset": data.dataset,
         "images": len(manifest),
-        "lesions": int(manifest["lesion_id"].nunique()),
+        "lesions": count_known(manifest["lesion_id"]),
+        "patients": count_known(manifest["patient_id"]) if "patient_id" in manifest else None,
         "rejected": len(data.rejected),
-        "unlabelled": data.unlabelled,
+        "unlabelled": len(data.unlabelled),
         "duplicate_groups": len(data.duplicates),
         "duplicate_groups_with_several_labels": sum(len(set(group["label"])) > 1 for group in data.duplicates),
         "lesions_with_several_labels": len(data.contradictory_lesions),
@@ -251,7 +290,7 @@ def summarize(data: CheckedData) -> dict[str, object]:
 
 def describe(data: CheckedData) -> list[str]:
     """Return the lines that tell a user what the data are, and what is odd about them."""
-    lines = []
+    manifest, lines = data.manifest, []
     for group in data.duplicates[:SHOWN]:
         names = first_few([f"{row.image_id} ({row.label})" for row in group.itertuples()])
         lines.append(f"the same file under several ids: {names}")
@@ -259,8 +298,15 @@ def describe(data: CheckedData) -> list[str]:
         lines.append(f"{len(data.duplicates) - SHOWN} more files under several ids")
     if data.contradictory_lesions:
         lines.append(f"lesions with several labels: {first_few(data.contradictory_lesions)}")
-    lines.append(
-        f"{len(data.manifest)} images of {data.manifest['lesion_id'].nunique()} lesions; {len(data.rejected)} rejected,"
-        f" {data.unlabelled} more without a label"
-    )
+    if data.unlabelled:
+        lines.append(f"images without a label, left out: {first_few(data.unlabelled)}")
+    if known_unit(manifest) == "image":
+        lines.append(
+            "neither lesions nor patients are known: photographs of one lesion may land in training and test "
+            "(python -m tools.duplicates finds them)"
+        )
+    patients = f" of {manifest['patient_id'].nunique()} patients" if "patient_id" in manifest else ""
+    classes = manifest["label"].value_counts()
+    counts = first_few([f"{count} {label}" for label, count in classes.items()])
+    lines.append(f"{len(manifest)} images{of_lesions(manifest)}{patients}: {counts}; {len(data.rejected)} rejected")
     return lines

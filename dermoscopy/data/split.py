@@ -1,4 +1,4 @@
-"""Assign every image to a part or a fold: stratified by label, no lesion and no file in two of them."""
+"""Assign every image to a part or a fold: stratified by label, no patient, lesion or file in two of them."""
 
 import numpy as np
 import pandas as pd
@@ -7,6 +7,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedShuffleSplit
 
+from dermoscopy.data.groups import UNITS, known_unit
 from dermoscopy.runtime.errors import DataError
 from dermoscopy.runtime.params import Split
 
@@ -20,13 +21,14 @@ def assign_parts(manifest: pd.DataFrame, split: Split) -> "pd.Series[str]":
     Raises:
         DataError: a class is too rare to appear in every part; the message names it and its count.
     """
-    group = group_images(manifest, by_lesion=split.group == "lesion")
+    unit = unit_of(manifest, split)
+    group = group_images(manifest, unit)
     label = most_frequent(manifest["label"], group)
     fractions = {"test": split.test, "validation": split.validation}
     wanted = {part: fraction for part, fraction in fractions.items() if fraction > 0}
     rarest = label.value_counts().index[-1]
     if (label == rarest).sum() <= len(wanted):
-        raise too_rare(rarest, label, split.group)
+        raise too_rare(rarest, label, unit)
     part_of_group = pd.Series("train", index=label.index)
     for part, fraction in wanted.items():
         rest = label[part_of_group == "train"]
@@ -34,22 +36,22 @@ def assign_parts(manifest: pd.DataFrame, split: Split) -> "pd.Series[str]":
         rarest = rest.value_counts().index[-1]
         if size > len(rest) - label.nunique():
             raise DataError(
-                f"split.validation and split.test leave too few of {len(label)} {split.group}s to train "
+                f"split.validation and split.test leave too few of {len(label)} {unit}s to train "
                 f"{label.nunique()} classes on: lower them"
             )
         if (rest == rarest).sum() < 2 or size < label.nunique():
-            raise too_rare(rarest, label, split.group)
+            raise too_rare(rarest, label, unit)
         splitter = StratifiedShuffleSplit(n_splits=1, test_size=size, random_state=split.seed)
         _, chosen = next(splitter.split(rest, rest))
         part_of_group[rest.index[chosen]] = part
     for part in [*wanted, "train"]:
         for missing in sorted(set(label) - set(label[part_of_group == part])):
-            raise too_rare(missing, label, split.group)
+            raise too_rare(missing, label, unit)
     part_of_image = pd.Series(part_of_group.reindex(group).to_numpy(), manifest.index)
     learnt = manifest["label"][part_of_image == "train"]
     for missing in sorted(set(manifest["label"]) - set(learnt)):
         raise DataError(
-            f"class {missing} has no training image: its images are in {split.group}s that have mostly other labels: "
+            f"class {missing} has no training image: its images are in {unit}s that have mostly other labels: "
             "correct these labels, add images of it, or try another split.seed"
         )
     return part_of_image
@@ -58,17 +60,16 @@ def assign_parts(manifest: pd.DataFrame, split: Split) -> "pd.Series[str]":
 def assign_folds(manifest: pd.DataFrame, folds: int, split: Split) -> NDArray[np.intp]:
     """Return the fold, 0 to folds - 1, of each image of the manifest.
 
-    Stratified by label; the images of a lesion (`split.group`), and images with equal content, share a fold.
+    Stratified by label; the images of a lesion or patient (`split.group`), and images with equal content, share a fold.
 
     Raises:
         DataError: a class has fewer lesions than there are folds.
     """
-    group = group_images(manifest, by_lesion=split.group == "lesion")
+    unit = unit_of(manifest, split)
+    group = group_images(manifest, unit)
     count = pd.Series(group).groupby(manifest["label"].to_numpy()).nunique()
     if count.min() < folds:
-        raise DataError(
-            f"class {count.idxmin()} has {count.min()} {split.group}s, too few for {folds} folds: lower --folds"
-        )
+        raise DataError(f"class {count.idxmin()} has {count.min()} {unit}s, too few for {folds} folds: lower --folds")
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=split.seed)
     fold = np.empty(len(manifest), np.intp)
     for number, (_, held_out) in enumerate(splitter.split(manifest, manifest["label"], group)):
@@ -91,13 +92,39 @@ def most_frequent(label: "pd.Series[str]", group: NDArray[np.int32]) -> "pd.Seri
     return counts.drop_duplicates("group").set_index("group")["label"]
 
 
-def group_images(manifest: pd.DataFrame, by_lesion: bool) -> NDArray[np.int32]:
-    """Return a group number for each image; images with equal content, or (by_lesion) of one lesion, share it."""
+def unit_of(manifest: pd.DataFrame, split: Split) -> str:
+    """Return what stays together, patient, lesion or image: what `split.group` says; auto is `known_unit`.
+
+    Raises:
+        DataError: the data know no such ids.
+    """
+    widest = known_unit(manifest)
+    if split.group == "auto":
+        return widest
+    column = UNITS[split.group]
+    if column not in manifest or (manifest[column] == "").all():
+        raise DataError(
+            f"split.group={split.group} needs to know which images are of one {split.group}, and the label table does "
+            f"not say: name its column by data.columns.{split.group}, or set split.group={widest}"
+        )
+    return split.group
+
+
+def group_images(manifest: pd.DataFrame, unit: str) -> NDArray[np.int32]:
+    """Return a group number for each image; images with equal content, or of one unit, share it.
+
+    Images of one patient are together where that is the unit, and so are those of one lesion then.
+    """
     image = np.arange(len(manifest))
-    file, _ = pd.factorize(manifest["sha256"])
-    lesion, _ = pd.factorize(manifest["lesion_id"] if by_lesion else manifest["image_id"])
-    # a graph whose nodes are images, then files, then lesions: connected images form one group
-    nodes = np.concatenate([len(image) + file, 2 * len(image) + lesion])
-    edges = coo_array((np.ones(len(nodes)), (np.concatenate([image, image]), nodes)), shape=(3 * len(image),) * 2)
-    _, component = connected_components(edges, directed=False)
+    ids = [manifest["sha256"]]
+    for name in list(UNITS)[list(UNITS).index(unit) :]:
+        if UNITS[name] in manifest:
+            known = manifest[UNITS[name]]
+            ids.append(known.where(known != "", manifest["image_id"].radd("image ")))
+    # a graph whose nodes are images, then files, lesions and patients: connected images form one group
+    codes = [pd.factorize(column)[0] + (1 + number) * len(image) for number, column in enumerate(ids)]
+    nodes = np.concatenate(codes)
+    edges = (np.ones(len(nodes)), (np.tile(image, len(codes)), nodes))
+    graph = coo_array(edges, shape=((1 + len(codes)) * len(image),) * 2)
+    _, component = connected_components(graph, directed=False)
     return component[: len(image)]

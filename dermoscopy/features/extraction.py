@@ -6,20 +6,19 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from itertools import islice
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from dermoscopy.data.images import ImageFile, read_image
 from dermoscopy.features.chunks import CHUNK, ViewChunks
 from dermoscopy.features.engines.choice import Engine
 from dermoscopy.features.views import draw_warp, render_views
+from dermoscopy.runtime.files import located
 from dermoscopy.runtime.params import Augmentation
-from dermoscopy.runtime.progress import progress
+from dermoscopy.runtime.progress import progress, tick
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -69,7 +68,7 @@ def compute_missing(
 def prepare_views(image: ImageFile, views: tuple[int, ...], augmentation: Augmentation, size: int) -> NDArray[np.uint8]:
     """Return views, (len(views), size, size, 3), of an image."""
     warps = [draw_warp(augmentation, image.image_id, view) for view in views]
-    return render_views(read_image(Path(image.path), image.sha256), warps, size)
+    return render_views(read_image(located(image.path), image.sha256), warps, size)
 
 
 def map_ahead(
@@ -87,10 +86,3 @@ def map_ahead(
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()
-
-
-def tick(items: Iterable[Item], bar: "tqdm[Any]") -> Iterator[Item]:
-    """Yield the items and move the bar on for each."""
-    for item in items:
-        yield item
-        bar.update()

@@ -6,7 +6,6 @@ pairs of images takes too long. So features name the candidates, and keypoints (
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import NamedTuple
 
 import cv2
@@ -21,6 +20,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped] # it
 
 from dermoscopy.data.images import read_image
 from dermoscopy.features.store import FeatureReader
+from dermoscopy.runtime.files import located
 from dermoscopy.runtime.progress import progress
 
 # Measured on HAM10000 (224 x 224 pixels, MobileNetV2, the mean of 9 views) against the lesions of its label table: of
@@ -94,7 +94,7 @@ def read_keypoints(manifest: pd.DataFrame) -> list[Keypoints]:
     """Return the keypoints of each image of the manifest; a DataError if one cannot be read or has changed."""
 
     def read(path: str, sha256: str) -> Keypoints:
-        return detect_keypoints(read_image(Path(path), sha256))
+        return detect_keypoints(read_image(located(path), sha256))
 
     keypoints = []
     with progress("keypoints", len(manifest)) as bar, ThreadPoolExecutor(os.cpu_count()) as pool:

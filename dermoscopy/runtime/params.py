@@ -5,7 +5,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from ruamel.yaml import YAML, YAMLError
 from ruamel.yaml.error import MarkedYAMLError
 
@@ -13,22 +21,39 @@ from dermoscopy.runtime.errors import ParamsError, one_line
 from dermoscopy.runtime.paths import PARAMS
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Name = Annotated[str, Field(min_length=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+# as labels are read
+ClassName = Annotated[str, StringConstraints(strip_whitespace=True, to_lower=True, min_length=1)]
 
 
 class Section(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+class Columns(Section):
+    """The columns of a label table that names them in its own way; None finds them by the usual names."""
+
+    image: Name | None = None
+    label: Name | None = None
+    lesion: Name | None = None
+    patient: Name | None = None
+    age: Name | None = None
+    sex: Name | None = None
+    localization: Name | None = None
+
+
 class Data(Section):
     """Where the images and their labels come from."""
 
     source: Literal["kaggle", "directory", "sample"]
-    directory: Annotated[str, Field(min_length=1)] | None
-    labels: Annotated[str, Field(min_length=1)] | None
+    directory: Name | None
+    labels: Name | None
+    columns: Columns
     sample_images: Annotated[int, Field(ge=100, le=100_000)]
     seed: Seed
     on_bad_image: Literal["fail", "skip"]
+    on_unlabelled: Literal["ignore", "fail"]
     lesions: Literal["table", "found"]
 
     @model_validator(mode="after")
@@ -41,7 +66,7 @@ class Data(Section):
 class Split(Section):
     """Which part each image belongs to; what validation and test leave is for training."""
 
-    group: Literal["lesion", "image"]
+    group: Literal["auto", "patient", "lesion", "image"]
     validation: Annotated[float, Field(gt=0, lt=1)]
     test: Fraction
     seed: Seed
@@ -59,8 +84,8 @@ class Split(Section):
 class Backbone(Section):
     """The frozen network; `weights` is imagenet, random (drawn from `seed`) or the path of a weights file."""
 
-    name: Annotated[str, Field(min_length=1)]
-    weights: Annotated[str, Field(min_length=1)]
+    name: Name
+    weights: Name
     image_size: Annotated[int, Field(ge=32, le=1024)]
     seed: Seed
 
@@ -98,13 +123,25 @@ class Evaluate(Section):
     """Which predictions are scored, of the image itself or (tta) the mean over all its views, and how.
 
     `prior_exponent` decides the class: that of the largest probability / (share of the training images)**exponent.
+    `malignant` names what screening must find, or is None: as `dermoscopy.data.diagnoses` knows it.
     """
 
     tta: bool
     prior_exponent: Annotated[float, Field(ge=-2, le=2)]
     calibrate: bool
-    malignant: list[Annotated[str, Field(min_length=1)]]
+    malignant: list[ClassName] | None
     seed: Seed
+
+    @field_validator("malignant", mode="before")
+    @classmethod
+    def _names_are_text(cls, value: Any) -> Any:
+        if value is None or (isinstance(value, list) and all(isinstance(name, str) for name in value)):
+            return value
+        names = [str(name) for name in (value if isinstance(value, list) else [value]) if name != ""]
+        raise ValueError(
+            f"evaluate.malignant = {value!r} is neither null nor a list of names, each of them text: write "
+            f'evaluate.malignant: {names} in params.yaml, or -S "evaluate.malignant={names}"'
+        )
 
 
 class Report(Section):
@@ -188,6 +225,8 @@ def _describe(error: Any) -> str:
 
 
 def _keys(section: tuple[str, ...]) -> str:
-    """Return the keys of a section of the params, or where there is none of the whole file."""
-    schema: Any = Params.model_fields[section[0]].annotation if section else Params
+    """Return the keys of a section of the params, or of one in it, or where there is none of the whole file."""
+    schema: Any = Params
+    for name in section:
+        schema = schema.model_fields[name].annotation
     return ", ".join(schema.model_fields)

@@ -4,12 +4,16 @@ from pathlib import Path
 
 PARAMS = Path("params.yaml")
 
+# listing
+LISTING = Path("data/listing.csv")
+
 # download
 RAW = Path("data/raw")
 DOWNLOADS = Path("data/.download")  # an interrupted download resumes from here
 
 # manifest
 MANIFEST = Path("data/manifest.csv")
+INSPECTIONS = Path("data/.inspections.csv")  # what was read of each image, for the next run
 REJECTED = Path("data/rejected.csv")
 FOUND_LESIONS = Path("data/found_lesions.csv")  # in Git; tools.duplicates fills it
 STATISTICS = Path("metrics/data.json")

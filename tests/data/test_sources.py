@@ -14,7 +14,7 @@ from dermoscopy.data.sources import archive as source
 from dermoscopy.data.sources import kaggle, sample
 from dermoscopy.data.sources.archive import is_whole
 from dermoscopy.runtime.commands import sections_of
-from dermoscopy.runtime.errors import DiskError, SourceError
+from dermoscopy.runtime.errors import DiskError
 from dermoscopy.runtime.paths import DOWNLOADS, RAW
 from dermoscopy.runtime.workspace import environment, make_workspace
 from stages import download
@@ -100,23 +100,18 @@ class TestInThisProcess:
     ) -> None:
         for _ in range(2):  # the second time, what is set aside stays so
             run_download(source="directory", directory=str(images))
-            assert names(RAW) == ["files.csv", "labels.csv"]
+            assert names(RAW) == ["README"]
             assert files(DOWNLOADS / "kaggle") == fetched
         run_download(source="kaggle")
         assert files(RAW) == fetched
         assert not DOWNLOADS.exists()
 
-    def test_another_folder_takes_the_place_of_the_first(self, images: Path, tmp_path: Path) -> None:
-        other = shutil.copytree(images, tmp_path / "other images")
-        (other / "labels.csv").write_text("image_id,dx\none,mel\n")
-        for folder in (images, other):
-            run_download(source="directory", directory=str(folder))
-            assert names(RAW) == ["files.csv", "labels.csv"]
-            assert (RAW / "labels.csv").read_bytes() == (folder / "labels.csv").read_bytes()
-
-    def test_a_source_that_fails_costs_none_of_them(self, fetched: dict[str, Any]) -> None:
-        with pytest.raises(SourceError, match="which is not a folder"):
-            run_download(source="directory", directory="nowhere")
+    def test_a_source_that_fails_costs_none_of_them(
+        self, fetched: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(download.FETCH, "sample", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run_download(source="sample")
         run_download(source="kaggle")
         assert files(RAW) == fetched
 

@@ -14,7 +14,7 @@ from dermoscopy.data.split import assign_parts
 from dermoscopy.data.tables import read_table, write_table
 from dermoscopy.runtime.commands import sections_of
 from dermoscopy.runtime.errors import DataError
-from dermoscopy.runtime.params import Split
+from dermoscopy.runtime.params import Columns, Split
 from stages import split as stage
 from tests.support.params_file import write_params
 
@@ -107,7 +107,7 @@ def test_the_parts_are_shares_of_the_groups_of_the_whole(manifest: pd.DataFrame)
 
 
 def test_ham10000_itself_is_split_by_lesion(ham10000_metadata: Path) -> None:
-    labels = read_labels(ham10000_metadata)
+    labels = read_labels([ham10000_metadata], Columns())
     parts = assign_parts(labels.assign(sha256=labels["image_id"]), DEFAULT)
     assert in_one_part(labels["lesion_id"], parts)
     assert_shares(labels, parts)

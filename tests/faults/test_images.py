@@ -18,7 +18,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from dermoscopy.data.images import MAX_PIXELS, read_image, require_plain_name
+from dermoscopy.data.image_files import require_plain_name
+from dermoscopy.data.images import MAX_PIXELS, read_image
 from dermoscopy.data.tables import read_table
 from dermoscopy.model.classifier import image_files
 from dermoscopy.runtime.errors import DataError
@@ -465,4 +466,4 @@ def test_a_name_that_no_table_can_hold_is_refused(name: bytes) -> None:
 
 def test_a_folder_with_the_name_of_an_image_is_a_folder(tmp_path: Path) -> None:
     (photograph,) = photographs.write_photographs(tmp_path / "case.jpg", 1)
-    assert image_files([tmp_path]) == [photograph]
+    assert image_files([tmp_path]).files == [photograph]

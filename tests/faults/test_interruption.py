@@ -191,6 +191,6 @@ def test_a_clock_that_jumps_back_changes_nothing(
     for stage in PIPELINE:
         finished.forget(stage)
     monkeypatch.setenv("LD_PRELOAD", str(library))
-    assert sorted(executed(finished.dvc("repro"))) == sorted(PIPELINE)
+    assert sorted(executed(finished.dvc("repro"))) == sorted(PIPELINE.keys() - {"listing"})
     assert outputs(folder) == finished.expected
     assert chunks(folder) == kept

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dermoscopy.data.manifest import read_valid_labels
+from dermoscopy.data.label_tables import read_labels
 from dermoscopy.data.sources import sample
 from dermoscopy.data.tables import read_table, write_table
 from dermoscopy.features.backbones import BackboneInfo, read_backbone_info
@@ -25,6 +25,8 @@ from dermoscopy.features.store import FeatureReader, view_file
 from dermoscopy.model.head_info import HeadInfo
 from dermoscopy.runtime.commands import run_stage
 from dermoscopy.runtime.errors import PipelineError, one_line
+from dermoscopy.runtime.params import Columns
+from dermoscopy.runtime.paths import INSPECTIONS
 from dermoscopy.runtime.workspace import PROJECT
 from stages import manifest, split
 from tests.support.feature_folder import write_feature_folder
@@ -122,7 +124,7 @@ CONTENTS = tables() | st.binary(max_size=100)
 def test_any_bytes_are_a_valid_label_table_or_one_line(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "labels.csv"
     path.write_bytes(content)
-    labels = attempt(lambda: read_valid_labels(path))
+    labels = attempt(lambda: read_labels([path], Columns(), path))
     if labels is not None:  # and what comes of it is read again as it was written
         write_table(labels, tmp_path / "manifest.csv")
         pd.testing.assert_frame_equal(read_table(tmp_path / "manifest.csv"), labels, check_dtype=False)
@@ -305,7 +307,7 @@ def fails(folder: Path, stage: ModuleType = manifest) -> str:
 def results(folder: Path) -> list[str]:
     """Return the names of the files that stages have written into a project."""
     files = [path for path in folder.rglob("*") if path.is_file() and folder / "data/raw" not in path.parents]
-    return sorted(path.name for path in files if path.name != "params.yaml")
+    return sorted(path.name for path in files if path.name not in ("params.yaml", INSPECTIONS.name))
 
 
 METADATA = "image_id,dx,lesion_id,age\n"
@@ -314,24 +316,28 @@ METADATA = "image_id,dx,lesion_id,age\n"
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("", "cannot be read as CSV: No columns"),
+        ("", "cannot be read as CSV (No columns"),
         (METADATA, "has no rows"),
-        ("image_id,diagnosis\nISIC_1,nv\n", "has the columns image_id, diagnosis; it needs image_id and dx"),
+        ("image_id,diagnosis\nISIC_1,nv\n", "all images are nv: a classifier needs two classes"),
+        ("image_id,dignosis\nISIC_1,nv\n", "has the columns image_id, dignosis: which of them has the label?"),
         ("image_id,dx,dx\nISIC_1,nv,mel\n", "has two columns of the name dx: keep one"),
-        ("image,NV,MEL,nv\nISIC_1,1,0,0\n", "has two columns of the name nv: keep one"),
-        (f"{METADATA}ISIC_1,nv,,\nISIC_2,mel,,\nISIC_1,mel,,\n", "image_id field_uniqueness: ISIC_1"),
-        (f"{METADATA}ISIC_1,nv,,\nISIC_1.jpg,nv,,\n", "image_id field_uniqueness: ISIC_1"),
-        (f"{METADATA}ISIC_1,melanocytic nevus,,\n", "melanocytic nevus"),
-        (f"{METADATA}ISIC_1,nv,,inf\nISIC_2,mel,,\n", "age in_range(0, 120): inf"),
-        (f"{METADATA}ISIC_1,nv,,forty\n", "age of ISIC_1 is 'forty', not a number"),
-        (f"{METADATA}ISIC_1,nv,\x1b[31mHAM,\n", r"lesion_id no control characters: \x1b[31mHAM"),
-        (f'{METADATA}ISIC_1,nv,"HAM\r1",\nISIC_2,mel,,\n', "lesion_id no control characters: HAM 1"),
+        ("image,NV,MEL,nv\nISIC_1,1,0,0\n", "has two columns of the name NV: keep one"),
+        (f"{METADATA}ISIC_1,nv,,\nISIC_2,mel,,\nISIC_1,mel,,\n", "row 4, column image_id: 'ISIC_1' is in an"),
+        (f"{METADATA}ISIC_1,nv,,\nISIC_1.jpg,nv,,\n", "row 3, column image_id: 'ISIC_1' is in an"),
+        (f"{METADATA}ISIC_1,melanocytic nevus,,\n", "all images are melanocytic nevus"),
+        (f"{METADATA}ISIC_1,nv,,inf\nISIC_2,mel,,\n", "row 2, column age: 'inf' is not an age of 0 to 120 years"),
+        (f"{METADATA}ISIC_1,nv,,forty\n", "row 2, column age: 'forty' is not a number of years"),
+        (f"{METADATA}ISIC_1,nv,\x1b[31mHAM,\n", r"row 2, column lesion_id: '\x1b[31mHAM' has control characters"),
+        (f'{METADATA}ISIC_1,nv,"HAM\r1",\nISIC_2,mel,,\n', r"row 2, column lesion_id: 'HAM\r1' has control characters"),
         (f'{METADATA}"ISIC_1,nv,,\nISIC_2,mel,,\n', "cannot be read as CSV"),
-        (f"{METADATA}ISIC_1\0,nv,,\n", r"image_id no control characters: ISIC_1\x00"),
-        (f"{METADATA}ISIC_1,nv,,\nISIC_2,{'m el' * 500_000},,\n", "label str_matches"),
-        ("image,MEL,NV\nISIC_1,0,1\nISIC_2,0,0\nISIC_3,1,1\n", "2 rows do not have one 1 and otherwise 0"),
-        ("image,MEL,NV\n" + "ISIC_1,0,0\n" * 100_000, "100000 rows do not have one 1 and otherwise 0"),
-        (METADATA + "ISIC_1,nv,,\n" * 100_000, "image_id field_uniqueness: ISIC_1, ISIC_1"),
+        (f"{METADATA}ISIC_1\0,nv,,\n", r"row 2, column image_id: 'ISIC_1\x00' has control characters"),
+        (f"{METADATA}ISIC_1,nv,,\nISIC_2,{'m el' * 500_000},,\n", "is too long for the name of a class"),
+        (
+            "image,MEL,NV\nISIC_1,0,1\nISIC_2,0,0\nISIC_3,1,1\n",
+            "row 3: an image has a 1 under its class and a 0 under the others",
+        ),
+        ("image,MEL,NV\n" + "ISIC_1,0,0\n" * 100_000, "has MEL '0', NV '0' (and 99999 more)"),
+        (METADATA + "ISIC_1,nv,,\n" * 100_000, "is in an earlier row too: keep one of them (and 99998 more)"),
     ],
     ids=lambda text: repr(text[:50]),
 )
@@ -353,7 +359,7 @@ def test_that_line_is_all_that_is_printed(project: Path) -> None:
         check=False,
     )
     assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr == "error: label table data/raw/labels.csv has no rows\n"
+    assert result.stderr == "error: data/raw/labels.csv has no rows\n"
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
@@ -370,9 +376,9 @@ def test_all_that_a_spreadsheet_program_does_to_a_table_at_once_is_understood(pr
     manifest = read_table(project / "data/manifest.csv")
     assert manifest["image_id"].to_list() == ["ISIC_1", "ISIC_2", "ISIC_3"]
     assert manifest["label"].to_list() == ["nv", "mel", "mel"]
-    assert manifest["lesion_id"].to_list() == ["HAM_1", "ISIC_2", "HAM_3"]
+    assert manifest["lesion_id"].to_list() == ["HAM_1", "", "HAM_3"]
     assert np.array_equal(manifest["age"], [45, np.nan, np.nan], equal_nan=True)
-    assert manifest["localization"].to_list() == ["back, lower; left", 'said "here"', "Rücken"]
+    assert manifest["localization"].to_list() == ["back, lower; left", 'said "here"', "rücken"]
 
 
 def test_a_table_may_have_a_column_named_label_of_its_own(project: Path) -> None:
@@ -388,7 +394,7 @@ def test_a_class_that_nobody_else_has_is_counted_and_then_refused_by_name(projec
     run(project)
     assert json.loads((project / "metrics/data.json").read_text())["classes"] == {"mel": 4, "mle": 1, "nv": 3}
     line = fails(project, split)
-    assert line.startswith("error: class mle has 1 of 8 lesions, too few to appear in every part")
+    assert line.startswith("error: class mle has 1 of 8 images, too few to appear in every part")
 
 
 def test_lesions_with_two_labels_are_counted_and_the_first_few_named(

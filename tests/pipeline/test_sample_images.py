@@ -70,7 +70,9 @@ def test_metrics_hold_to_the_contract(first: Workspace) -> None:
     for name, part in metrics.items():
         assert list(part["per_class"]) == ["akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"]
         assert all(set(values) == of_a_class | calibrated[name] for values in part["per_class"].values())
-        assert set(part["screening"]) == screening | {f"{name}_ci" for name in screening} | {"malignant", "benign"}
+        limits = {f"{name}_ci" for name in screening}
+        assert set(part["screening"]) == screening | limits | {"classes", "malignant", "benign"}
+        assert part["screening"]["classes"] == ["akiec", "bcc", "mel"]
 
 
 def test_predictions_hold_to_the_contract(first: Workspace) -> None:

@@ -125,11 +125,10 @@ def test_a_value_that_is_not_a_finite_number_is_refused_for_one(tmp_path: Path, 
         ("evaluate.tta", 1, "input should be a valid boolean"),
         ("evaluate.tta", "yes", "input should be a valid boolean"),
         ("evaluate.calibrate", "on", "input should be a valid boolean"),
-        ("evaluate.malignant", "mel", "input should be a valid list"),
         ("data.source", "kagle", "input should be 'kaggle', 'directory' or 'sample'"),
         ("data.source", None, "input should be 'kaggle', 'directory' or 'sample'"),
         ("data.lesions", "guessed", "input should be 'table' or 'found'"),
-        ("split.group", "patient", "input should be 'lesion' or 'image'"),
+        ("split.group", "family", "input should be 'auto', 'patient', 'lesion' or 'image'"),
         ("features.engine", "cuda", "input should be 'auto', 'openvino' or 'tensorflow'"),
         ("train.class_weights", True, "input should be 'balanced' or 'none'"),
         ("backbone.name", 50, "input should be a valid string"),
@@ -145,10 +144,25 @@ def test_a_wrong_value_is_refused_with_key_value_and_what_it_must_be(
     assert f"params.yaml: {key} = {value!r}: {must}" in message_for(tmp_path, key, value)
 
 
-@pytest.mark.parametrize("wrong", ["", 1])
-def test_a_wrong_item_of_a_list_is_named_with_its_place(tmp_path: Path, wrong: object) -> None:
-    text = message_for(tmp_path, "evaluate.malignant", ["mel", wrong])
-    assert f"evaluate.malignant.1 = {wrong!r}: " in text
+def test_an_empty_item_of_a_list_is_named_with_its_place(tmp_path: Path) -> None:
+    assert "evaluate.malignant.1 = '': " in message_for(tmp_path, "evaluate.malignant", ["mel", ""])
+
+
+@pytest.mark.parametrize(("wrong", "right"), [([1], ["1"]), (["mel", True], ["mel", "True"]), ("mel", ["mel"])])
+def test_names_of_classes_that_are_not_a_list_of_text_are_refused_with_how_to_write_them(
+    tmp_path: Path, wrong: object, right: list[str]
+) -> None:
+    text = message_for(tmp_path, "evaluate.malignant", wrong)
+    assert f"params.yaml: evaluate.malignant = {wrong!r} is neither null nor a list of names" in text
+    assert f"write evaluate.malignant: {right} in params.yaml, or -S " in text
+    assert load_params(write_params(tmp_path, {}), [f"evaluate.malignant={right}"]).evaluate.malignant == [
+        name.lower() for name in right
+    ]
+
+
+def test_names_of_classes_are_read_as_labels_are(tmp_path: Path) -> None:
+    params = load_params(write_params(tmp_path, {"evaluate": {"malignant": [" MEL", "Melanoma, NOS"]}}))
+    assert params.evaluate.malignant == ["mel", "melanoma, nos"]
 
 
 def test_an_unknown_key_is_refused_with_the_known_ones(tmp_path: Path) -> None:

@@ -1,0 +1,64 @@
+"""Where the image files of a folder are: links are followed, and what is no photograph is passed over."""
+
+import re
+from pathlib import Path, PurePath
+from typing import NamedTuple
+
+from dermoscopy.runtime.errors import DataError
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+# Folders that file servers and archives add; hidden ones are passed over too.
+LEFTOVERS = frozenset({"@eadir", "__macosx", "#recycle", "$recycle.bin"})
+# What the ISIC challenges and HAM10000 call the outline of a lesion, and other pictures made from a photograph.
+MASK = re.compile(r"_(segmentation|mask|superpixels|attribute_\w+)$", re.IGNORECASE)
+
+
+class FoundImages(NamedTuple):
+    """The images of a folder and its subfolders, in the order of their names, and links that lead back to a parent."""
+
+    files: list[Path]
+    loops: list[Path]
+
+
+def find_images(folder: Path) -> FoundImages:
+    """Return the image files of a folder and its subfolders, by their suffix; links are followed, but no loop is.
+
+    Hidden files (`._x.jpg`), leftovers of systems (`@eaDir`) and masks (`x_segmentation.png`) are none.
+
+    Raises:
+        OSError: a folder cannot be read.
+    """
+    found = FoundImages([], [])
+    _search(folder, frozenset({_identity(folder)}), found)
+    return found
+
+
+def is_image(name: str) -> bool:
+    """Return whether a file of this name is taken for a photograph."""
+    path = PurePath(name)
+    return path.suffix.lower() in SUFFIXES and not name.startswith(".") and not MASK.search(path.stem)
+
+
+def require_plain_name(path: Path) -> None:
+    """Raise a DataError if no table could hold the path: it is not UTF-8, or has control characters."""
+    if re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", str(path)):  # bytes that are not UTF-8 become surrogates
+        raise DataError(f"{path}: this name is not plain UTF-8 text: rename it")
+
+
+def _search(folder: Path, parents: frozenset[tuple[int, int]], found: FoundImages) -> None:
+    for path in sorted(folder.iterdir()):
+        if path.is_dir():
+            if path.name.startswith(".") or path.name.lower() in LEFTOVERS:
+                continue
+            identity = _identity(path)
+            if identity in parents:
+                found.loops.append(path)
+            else:
+                _search(path, parents | {identity}, found)
+        elif is_image(path.name):
+            found.files.append(path)
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino

@@ -1,0 +1,43 @@
+"""data/listing.csv: what the user's folder holds, by name, size and time."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from dermoscopy.data.sources.directory import ListedFile
+from dermoscopy.runtime.errors import DataError
+from dermoscopy.runtime.files import project_folder, project_path, replacing
+from dermoscopy.runtime.paths import LISTING
+
+
+def write_listing(files: Sequence[ListedFile]) -> None:
+    """Write `kind, path, bytes, modified` of some files; a path in the project is relative to its top folder."""
+    with replacing(LISTING) as partial, partial.open("w", encoding="utf-8", newline="") as stream:
+        rows = csv.writer(stream, lineterminator="\n")
+        rows.writerow(ListedFile._fields)
+        rows.writerows(file._replace(path=project_path(file.path)) for file in files)
+
+
+def read_listing(path: Path = LISTING) -> list[ListedFile]:
+    """Return the files that the listing stage found, with absolute paths; a DataError if it cannot be read."""
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            return [
+                ListedFile(row["kind"], project_folder() / row["path"], int(row["bytes"]), int(row["modified"]))
+                for row in csv.DictReader(stream)
+            ]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} cannot be read ({error}): delete it and run dvc repro") from None
+
+
+def earlier_listing(folder: Path) -> list[ListedFile]:
+    """Return what was listed of a folder before, here or, in a copy for an experiment, in the project; [] if nothing.
+
+    The listing stage keeps its output, so that where the images are not, in a clone for instance, all stages run that
+    need none.
+    """
+    for path in (LISTING, project_folder() / LISTING):
+        if path.exists():
+            files = read_listing(path)
+            return files if any(file.path.is_relative_to(folder) for file in files) else []
+    return []

@@ -1,0 +1,38 @@
+"""List the files of the folder that data.directory names, so that DVC sees what the user changes in it.
+
+DVC watches no folder that a param names. So this stage runs each time; it reads no file, and what depends on the list
+runs again only where a name, a size or a time in it is another.
+"""
+
+import sys
+
+from dermoscopy.data.listing import earlier_listing, write_listing
+from dermoscopy.data.sources.directory import is_there, list_files
+from dermoscopy.runtime.commands import run_stage
+from dermoscopy.runtime.files import user_path
+from dermoscopy.runtime.params import Data
+from dermoscopy.runtime.paths import LISTING
+
+
+def main(data: Data) -> None:
+    if data.source != "directory":
+        write_listing([])
+        return
+    folder = user_path(data.directory or "")
+    if not is_there(data) and (files := earlier_listing(folder)):
+        print(
+            f"warning: listing: {folder} is not there: what it held before is in {LISTING}, and stages that read no "
+            "image can run",
+            file=sys.stderr,
+        )
+    else:
+        files, loops = list_files(data)
+        for link in loops:
+            print(f"warning: listing: {link} leads back to a folder that holds it: skipped", file=sys.stderr)
+    write_listing(files)
+    tables = [file.path.name for file in files if file.kind == "table"]
+    print(f"listing: {len(files) - len(tables)} images in {folder}; tables: {', '.join(tables) or 'none'}")
+
+
+if __name__ == "__main__":
+    run_stage(main)
