@@ -7,9 +7,10 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # On a terminal pip and uv show their progress; a log gets their errors only.
 QUIET := $(shell test -t 2 || echo --quiet)
 
-.PHONY: help demo repro experiments backbones screenshots bench test test-all soak lint format requirements clean
+.PHONY: help environment demo repro experiments backbones screenshots bench test test-all soak lint format requirements clean
 
 help:
+	@echo "make environment  .venv, with all that the pipeline needs (the others make it too)"
 	@echo "make demo         the whole pipeline on drawn images: no account, no data, two minutes"
 	@echo "make repro        the real thing: download HAM10000 from Kaggle, train, evaluate, report (dvc repro)"
 	@echo "make experiments  the experiments so far, the best first"
@@ -38,6 +39,8 @@ $(BIN)/.installed: requirements.txt
 $(BIN)/.installed-dev: requirements-dev.txt $(BIN)/.installed
 	$(BIN)/uv pip install $(QUIET) --compile-bytecode --python $(BIN)/python -r requirements-dev.txt
 	@touch $@
+
+environment: $(BIN)/.installed
 
 demo: $(BIN)/.installed
 	@$(BIN)/python -m tools.demo
