@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from dermoscopy.data.images import configure_image_libraries
-from dermoscopy.data.sources import kaggle, sample
+from dermoscopy.data.sources import directory, kaggle, sample
 from dermoscopy.data.sources.archive import is_whole
 from dermoscopy.runtime.commands import run_stage
 from dermoscopy.runtime.files import replacing
@@ -28,6 +28,8 @@ def main(data: Data) -> None:
             print(f"download: {RAW} is whole already")
             return
 
+    if data.source == "directory":
+        directory.require_own_folder(data)
     with replacing(RAW) as raw:
         raw.mkdir()
         if data.source == "directory":

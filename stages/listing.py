@@ -5,9 +5,10 @@ runs again only where a name, a size or a time in it is another.
 """
 
 import sys
+from pathlib import Path
 
 from dermoscopy.data.listing import earlier_listing, write_listing
-from dermoscopy.data.sources.directory import is_there, list_files
+from dermoscopy.data.sources.directory import list_files, require_own_folder
 from dermoscopy.runtime.commands import run_stage
 from dermoscopy.runtime.files import user_path
 from dermoscopy.runtime.params import Data
@@ -18,19 +19,21 @@ def main(data: Data) -> None:
     if data.source != "directory":
         write_listing([])
         return
+    require_own_folder(data)
     folder = user_path(data.directory or "")
-    if not is_there(data) and (files := earlier_listing(folder)):
+    if not folder.exists() and (files := earlier_listing(folder)):
+        write_listing(files)
         print(
             f"warning: listing: {folder} is not there: what it held before is in {LISTING}, and stages that read no "
             "image can run",
             file=sys.stderr,
         )
-    else:
-        files, loops = list_files(data)
-        for link in loops:
-            print(f"warning: listing: {link} leads back to a folder that holds it: skipped", file=sys.stderr)
+        return
+    files, loops = list_files(data)
+    for link in loops:
+        print(f"warning: listing: {link} leads back to a folder that holds it: skipped", file=sys.stderr)
     write_listing(files)
-    tables = [file.path.name for file in files if file.kind == "table"]
+    tables = [Path(file.path).name for file in files if file.kind == "table"]
     print(f"listing: {len(files) - len(tables)} images in {folder}; tables: {', '.join(tables) or 'none'}")
 
 

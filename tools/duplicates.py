@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from dermoscopy.data.images import configure_image_libraries
-from dermoscopy.data.manifest import read_raw
+from dermoscopy.data.raw import read_raw
 from dermoscopy.data.tables import read_table, write_table
 from dermoscopy.features.near_duplicates import connect_pairs, find_pairs
 from dermoscopy.features.store import FeatureReader
@@ -37,7 +37,7 @@ def main() -> None:
     if lesions_of_table.isna().any():
         raise DataError(f"{MANIFEST} has images that the label table does not name: run dvc repro manifest")
     # whose lesion nobody knows is one of its own
-    lesions_of_table = lesions_of_table.mask(lesions_of_table == "", manifest["image_id"])
+    lesions_of_table = lesions_of_table.mask(lesions_of_table == "", "image " + manifest["image_id"])
     images = manifest.assign(lesion_id=lesions_of_table, part=read_parts(manifest))
 
     pairs = find_pairs(images, FeatureReader())

@@ -14,7 +14,8 @@ import pandas as pd
 from dermoscopy.data.groups import group_ids
 from dermoscopy.data.images import configure_image_libraries
 from dermoscopy.data.inspections import inspect
-from dermoscopy.data.manifest import by_name, inspect_images, read_folder
+from dermoscopy.data.manifest import inspect_images
+from dermoscopy.data.raw import match_files, read_folder
 from dermoscopy.data.sources.directory import list_files
 from dermoscopy.data.tables import read_table, write_table
 from dermoscopy.model.classifier import Classifier
@@ -29,6 +30,7 @@ from dermoscopy.scoring.metrics import score, write_metrics
 from dermoscopy.scoring.predictions import adjusted, class_names
 
 ISIC_CLASSES = ["MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC"]
+PUBLIC_ID = r"[A-Za-z]_\d{7,}$"
 KNOWN = ["lesion_id", "group_id", "sha256"]
 # As other tables have them, but with a decimal point in every number: the challenge's scorer refuses a column of 0.
 SUBMISSION_FORMAT = "%#.9g"
@@ -41,10 +43,18 @@ def main() -> None:
         "--labels", type=Path, metavar="FILE", help="the label table, if the folder holds none or several"
     )
     parser.add_argument("--out", type=Path, metavar="FOLDER", default=EXTERNAL, help="default: external")
+    parser.add_argument(
+        "-S",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="changes",
+        help="change a param, as dvc exp run -S: such as data.columns.image=photo, where this table names it otherwise",
+    )
     arguments = parser.parse_args()
 
     configure_image_libraries()
-    params = load_params()
+    params = load_params(changes=arguments.changes)
     where = {"directory": str(arguments.directory), "labels": arguments.labels and str(arguments.labels)}
     images = read_images(params.data.model_copy(update=where))
     arguments.out.mkdir(parents=True, exist_ok=True)  # before the work: a file may have this name
@@ -87,7 +97,7 @@ def read_images(data: Data) -> pd.DataFrame:
         print(f"warning: external: {link} leads back to a folder that holds it: skipped", file=sys.stderr)
     labels, found = read_folder(data, files)
     labels = labels[labels["label"] != ""]
-    images, rejected = inspect_images(labels["image_id"], by_name(found), inspect)
+    images, rejected = inspect_images(labels, match_files(labels["file"], found), inspect)
     if len(rejected):
         reasons = "; ".join(rejected["reason"].head(5))
         raise DataError(f"{len(rejected)} of {len(labels)} labelled images are bad: {reasons}: fix or remove them")
@@ -110,10 +120,15 @@ def predict_external(images: pd.DataFrame, evaluate: Evaluate) -> pd.DataFrame:
 
 
 def without_known(predictions: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
-    """Return the images that are not in the project's own data: by content, id, lesion or patient."""
+    """Return the images that are not in the project's own data: by content, id, lesion or patient.
+
+    Ids count if they are those of a public archive, as ISIC_0024306; small numbers mean other things elsewhere.
+    """
     manifest = manifest.assign(group_id=group_ids(manifest))
-    known = [predictions[name].isin(set(manifest[name]) - {""}) for name in ("image_id", *KNOWN)]
-    return predictions[~pd.concat(known, axis="columns").any(axis="columns")]
+    known = predictions["sha256"].isin(manifest["sha256"])
+    for name in ("image_id", "lesion_id", "group_id"):
+        known |= predictions[name].isin(manifest[name]) & predictions[name].str.contains(PUBLIC_ID)
+    return predictions[~known]
 
 
 def left_out(predictions: pd.DataFrame, new: pd.DataFrame, scored: pd.DataFrame) -> list[str]:

@@ -9,14 +9,14 @@ CLASSES = frozenset({"akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"})
 FIRST, LAST_OF_HAM10000, LAST_OF_ISIC_2018 = 24_306, 34_320, 36_064
 
 
-def dataset_of(manifest: pd.DataFrame) -> str | None:
-    """Return the name of the dataset that all images of a manifest are of, or None.
+def dataset_of(labels: pd.DataFrame) -> str | None:
+    """Return the name of the dataset that all images are of, or None.
 
     Images are HAM10000's by their ids, their classes and, where the table names lesions, the form of their ids.
     """
-    number = manifest["image_id"].str.extract(r"^ISIC_(\d{7})$")[0]
-    lesions = manifest["lesion_id"][manifest["lesion_id"] != ""]
-    if number.isna().any() or not CLASSES.issuperset(manifest["label"]):
+    number = labels["image_id"].str.extract(r"^ISIC_(\d{7})$")[0]
+    lesions = labels["lesion_id"][labels["lesion_id"] != ""]
+    if number.isna().any() or not CLASSES.issuperset(labels["label"]):
         return None
     numbers = number.astype(int)
     if numbers.min() < FIRST or not lesions.str.fullmatch(r"HAM_\d{7}").all():

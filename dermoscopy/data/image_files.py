@@ -55,7 +55,8 @@ def _search(folder: Path, parents: frozenset[tuple[int, int]], found: FoundImage
                 found.loops.append(path)
             else:
                 _search(path, parents | {identity}, found)
-        elif is_image(path.name):
+        # no pipe; but a link that leads nowhere, which whoever reads it will name
+        elif is_image(path.name) and (path.is_file() or not path.exists()):
             found.files.append(path)
 
 

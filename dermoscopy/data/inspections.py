@@ -8,7 +8,7 @@ from typing import NamedTuple
 from dermoscopy.data import images
 from dermoscopy.data.images import decode, read_bytes
 from dermoscopy.data.sources.directory import ListedFile
-from dermoscopy.runtime.files import project_folder, project_path, replacing
+from dermoscopy.runtime.files import located, project_folder, replacing
 from dermoscopy.runtime.paths import INSPECTIONS
 
 
@@ -26,35 +26,37 @@ CODE = hashlib.sha256(Path(images.__file__).read_bytes()).hexdigest()[:16]
 
 def inspect(file: ListedFile) -> Inspection:
     """Read and decode an image; a DataError says why it cannot be used."""
-    content = read_bytes(file.path)
-    height, width, _ = decode(content, file.path).shape
+    path = located(file.path)
+    content = read_bytes(path)
+    height, width, _ = decode(content, path).shape
     return Inspection(width, height, hashlib.sha256(content).hexdigest())
 
 
 class Inspections:
-    """Inspections, of earlier runs and this one."""
+    """Inspections by path, of earlier runs and this one."""
 
     def __init__(self) -> None:
         """Read what an earlier run kept, here or, in a copy for an experiment, in the project; nothing if damaged."""
-        self._known: dict[tuple[str, ...], Inspection] = {}
-        self._used: dict[tuple[str, ...], Inspection] = {}
+        self._known: dict[str, tuple[tuple[str, ...], Inspection]] = {}
         path = INSPECTIONS if INSPECTIONS.exists() else project_folder() / INSPECTIONS
         try:
             with path.open(encoding="utf-8", newline="") as stream:
-                for *key, width, height, sha256 in csv.reader(stream):
-                    self._known[tuple(key)] = Inspection(int(width), int(height), sha256)
+                for name, *state, width, height, sha256 in csv.reader(stream):
+                    self._known[name] = (tuple(state), Inspection(int(width), int(height), sha256))
         except (OSError, ValueError, csv.Error):
             self._known.clear()
 
     def __call__(self, file: ListedFile) -> Inspection:
         """Return what `inspect` does; threads may call this at the same time."""
-        key = (CODE, project_path(file.path.absolute()).as_posix(), str(file.bytes), str(file.modified))
-        if key not in self._known:
-            self._known[key] = inspect(file)
-        self._used[key] = self._known[key]
-        return self._used[key]
+        state = (CODE, str(file.bytes), str(file.modified))
+        known, inspection = self._known.get(file.path, (None, None))
+        if inspection is None or known != state:
+            inspection = inspect(file)
+            self._known[file.path] = (state, inspection)
+        return inspection
 
     def keep(self) -> None:
-        """Write the inspections that this run asked for."""
+        """Write all inspections, the last of each path."""
         with replacing(INSPECTIONS) as partial, partial.open("w", encoding="utf-8", newline="") as stream:
-            csv.writer(stream).writerows((*key, *inspection) for key, inspection in sorted(self._used.items()))
+            rows = csv.writer(stream)
+            rows.writerows((name, *state, *inspection) for name, (state, inspection) in sorted(self._known.items()))

@@ -4,6 +4,8 @@ A table is understood by the names of its columns (NAMES, or `data.columns` wher
 class of each image, in a column or as a 0/1 column for each class; others are joined to it on the image.
 """
 
+import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +19,9 @@ from dermoscopy.data.image_files import SUFFIXES
 from dermoscopy.runtime.errors import DataError
 from dermoscopy.runtime.params import Columns
 
-# What tables write, in any case, for a value that nobody knows.
-UNKNOWN = ["", "unknown", "nan", "na"]
+# What programs write, in any case, for a value that is missing; and what people write for one that nobody knows.
+MISSING = ["", "nan", "na", "n/a", "null", "-"]
+UNKNOWN = [*MISSING, "unknown", "none"]
 CLINICAL = ["dx_type", "age", "sex", "localization"]
 # The column of the label table that each of our columns comes from, by its name in lower case; of several the first.
 NAMES = {
@@ -55,7 +58,7 @@ _printable = pa.Check(lambda column: ~column.str.contains(r"[\x00-\x1f\x7f]"), e
 _text = pa.Column(str, _printable, required=False)
 TABLE_SCHEMA = pa.DataFrameSchema(
     {
-        "image_id": pa.Column(
+        "file": pa.Column(
             str,
             [
                 _printable,
@@ -91,6 +94,7 @@ class LabelTable:
     Attributes:
         path: of the file.
         separator: of its columns.
+        blank: how many lines without anything come before the header.
         columns: their names.
         named: the column, as the file names it, for each of ours that it has.
         classes: its 0/1 columns, where the label is given by them.
@@ -98,6 +102,7 @@ class LabelTable:
 
     path: Path
     separator: str
+    blank: int
     columns: list[str]
     named: dict[str, str]
     classes: list[str]
@@ -114,18 +119,19 @@ class LabelTable:
         ours, key = ("image_id", "image") if "image_id" not in self.named else ("label", "label")
         usual = ", ".join(NAMES[ours][:5])
         classes = ", or by a 0/1 column for each class" if key == "label" else ""
+        folders = "; where the folders of the images are their classes, set data.labels=folders"
         return (
             f"{self.path} has the columns {columns}: which of them has the {key}? Set data.columns.{key} to it (it is "
-            f"known by the names {usual} and the like{classes})"
+            f"known by the names {usual} and the like{classes}){folders}"
         )
 
 
 def read_labels(paths: Sequence[Path], columns: Columns, labels: Path | None = None) -> pd.DataFrame:
-    """Return `image_id`, `label`, `lesion_id` and, where the tables know them, `patient_id` and CLINICAL.
+    """Return `file`, `image_id`, `label`, `lesion_id` and, where the tables know them, `patient_id` and CLINICAL.
 
     All columns are text (no value is NA) but `age`, float years with NaN where unknown. Text is empty where nothing is
-    known, also the label. Labels, sexes and places are lower-case. An image id is the name of the file as the table
-    has it, with folders, without suffix.
+    known, also the label. Labels, sexes and places are lower-case. `file` is what the table has for the image's file,
+    with folders, without suffix; see `image_ids`.
 
     Args:
         paths: CSV files; those that are no tables of images are not read beyond their header.
@@ -145,23 +151,55 @@ def read_labels(paths: Sequence[Path], columns: Columns, labels: Path | None = N
                 raise
             unread.append(str(error))
     main = choose_label_table(tables, unread, labels)
-    named = columns.model_dump(exclude_none=True)
-    for key, column in named.items():
-        if not any(column.lower() in map(str.lower, table.columns) for table in tables):
-            raise DataError(
-                f"data.columns.{key} is {column}, and no table has this column; {main.path} has "
-                f"{', '.join(main.columns[:20])}"
-            )
+    require_columns(tables, columns)
     found = read_table_of_images(main)
+    others = [table for table in tables if table is not main]
+    return with_metadata(found.assign(image_id=image_ids(found["file"])), others, main.path)
+
+
+def with_metadata(labels: pd.DataFrame, tables: Sequence[LabelTable], path: Path) -> pd.DataFrame:
+    """Return labels with what other tables know of the same images; `path` is where the labels come from."""
     for other in tables:
-        if other is not main and "image_id" in other.named and len(other.named) > 1 + ("label" in other.named):
-            found = join(found, read_table_of_images(other), main.path, other.path)
-    for name in ("label", "lesion_id"):
-        if name not in found:
-            found[name] = ""
-    if "patient_id" in found and (found["patient_id"] == "").all():
-        found = found.drop(columns="patient_id")
-    return found.reset_index(drop=True)
+        if "image_id" in other.named and len(other.named) > 1 + ("label" in other.named):
+            labels = join(labels, read_table_of_images(other), path, other.path)
+    if "lesion_id" not in labels:
+        labels = labels.assign(lesion_id="")
+    if "patient_id" in labels:
+        labels = with_patients(labels)
+    return labels.reset_index(drop=True)
+
+
+def with_patients(labels: pd.DataFrame) -> pd.DataFrame:
+    """Return the labels with consistent patients and lesions; without the column where no patient is known.
+
+    Lesions that are numbered anew for each patient are told apart, and a lesion of which one image has a patient has
+    that patient in all.
+    """
+    patient, lesion = labels["patient_id"], labels["lesion_id"]
+    if (patient == "").all():
+        return labels.drop(columns="patient_id")
+    known = (patient != "") & (lesion != "")
+    if patient[known].groupby(lesion[known]).nunique().max() > 1:
+        return labels.assign(lesion_id=lesion.mask(known, patient + " " + lesion))
+    of_lesion = patient[known].groupby(lesion[known]).first()
+    return labels.assign(patient_id=patient.mask(patient == "", lesion.map(of_lesion).fillna("")))
+
+
+def look_at_all(paths: Sequence[Path], columns: Columns) -> list[LabelTable]:
+    """Return what some CSV files have; a DataError if one is no such file, or none has a column that is named."""
+    tables = [look_at(path, columns) for path in paths]
+    require_columns(tables, columns)
+    return tables
+
+
+def require_columns(tables: Sequence[LabelTable], columns: Columns) -> None:
+    """Raise a DataError if a column that the params name is in none of the tables."""
+    for key, column in columns.model_dump(exclude_none=True).items():
+        if not any(column.lower() in map(str.lower, table.columns) for table in tables):
+            there = "; ".join(f"{table.path} has {', '.join(table.columns[:20])}" for table in tables[:3])
+            raise DataError(
+                f"data.columns.{key} is {column}, and no table has this column: correct it, or set it to null ({there})"
+            )
 
 
 def look_at(path: Path, columns: Columns) -> LabelTable:
@@ -169,10 +207,10 @@ def look_at(path: Path, columns: Columns) -> LabelTable:
     try:
         # utf-8-sig: spreadsheet programs write a byte order mark
         with path.open(encoding="utf-8-sig") as file:
-            header = file.readline(1_000_000)
-        separator = max(",;\t", key=header.count)
+            blank, header = next(((number, line) for number, line in enumerate(file) if line.strip()), (0, ""))
+        separator = max(",;\t", key=re.sub(r'"[^"]*"', "", header).count)
         # the header as it stands, because pandas gives a second dx the name dx.1
-        names = _read_text(path, separator, header=None, nrows=1).iloc[0].str.strip().tolist()
+        names = _read_text(path, separator, header=None, nrows=1, skiprows=blank).iloc[0].str.strip().tolist()
     except (OSError, ValueError) as error:  # pandas' parser errors and UnicodeDecodeError are ValueErrors
         raise _unreadable(path, error) from None
     lower = [name.lower() for name in names]
@@ -188,22 +226,24 @@ def look_at(path: Path, columns: Columns) -> LabelTable:
             named[ours] = names[lower.index(column)]
     if columns.label is not None and columns.label.lower() not in lower:
         named.pop("label", None)  # the label is in another column, of another table
-    classes = [] if "label" in named or "image_id" not in named else _classes(path, separator, names, named)
-    return LabelTable(path, separator, names, named, classes)
+    classes = []
+    if "image_id" in named and "label" not in named:
+        # a column without a name numbers the rows
+        others = [name for name in names if name and name not in named.values() and name.lower() not in NO_CLASSES]
+        classes = others if _are_hot(path, separator, blank, others) else []
+    return LabelTable(path, separator, blank, names, named, classes)
 
 
-def _classes(path: Path, separator: str, names: list[str], named: dict[str, str]) -> list[str]:
-    """Return the columns that are no others of ours, if they are 0 or 1 in half of the first rows at least."""
-    # a column without a name numbers the rows
-    others = [name for name in names if name and name not in named.values() and name.lower() not in NO_CLASSES]
-    if len(others) < 2:
-        return []
+def _are_hot(path: Path, separator: str, blank: int, columns: list[str]) -> bool:
+    """Return whether columns, two or more, are 0 or 1 in half of the first rows at least."""
+    if len(columns) < 2:
+        return False
     try:
-        rows = _read_text(path, separator, nrows=PEEK).rename(columns=str.strip)
+        rows = _read_text(path, separator, nrows=PEEK, skiprows=blank).rename(columns=str.strip)
     except ValueError:  # of the rows, which are read later, and refused there
-        return []
-    usual = rows[others].apply(pd.to_numeric, errors="coerce").isin([0, 1]).all(axis="columns")
-    return others if rows.empty or usual.mean() >= 0.5 else []
+        return False
+    usual = rows[columns].apply(pd.to_numeric, errors="coerce").isin([0, 1]).all(axis="columns")
+    return rows.empty or bool(usual.mean() >= 0.5)
 
 
 def choose_label_table(tables: Sequence[LabelTable], unread: Sequence[str], labels: Path | None) -> LabelTable:
@@ -226,11 +266,12 @@ def read_table_of_images(table: LabelTable) -> pd.DataFrame:
     """Return the columns of a table that are known, under our names, checked; the index is the number of the row."""
     path = table.path
     try:
-        rows = _read_text(path, table.separator, skip_blank_lines=False)
+        rows = _read_text(path, table.separator, skiprows=table.blank, skip_blank_lines=False)
     except ValueError as error:
         raise _unreadable(path, error) from None
-    rows = _without_extra_fields(rows.rename(columns=str.strip), path)
-    rows.index = pd.RangeIndex(2, len(rows) + 2)  # the header is row 1, as spreadsheet programs count
+    first = table.blank + 2  # the header is row 1, as spreadsheet programs count
+    rows = _without_extra_fields(rows.rename(columns=str.strip), path, first)
+    rows.index = pd.RangeIndex(first, len(rows) + first)
     rows = rows[(rows != "").any(axis="columns")]
     if rows.empty:
         raise DataError(f"{path} has no rows")
@@ -238,26 +279,36 @@ def read_table_of_images(table: LabelTable) -> pd.DataFrame:
     if table.classes:
         found["label"] = _hot_class(rows, table)
     found = found.apply(lambda column: column.str.strip().str.normalize("NFC"))
-    found["image_id"] = image_ids(found["image_id"])
+    found = found.rename(columns={"image_id": "file"})
+    found["file"] = file_names(found["file"])
     if "label" in found:
         found["label"] = class_names(found["label"])
-    for name in ("lesion_id", "patient_id"):
-        if name in found:
-            found[name] = found[name].mask(found[name].str.lower().isin(UNKNOWN), "")
+    for name in found.columns.drop(["file", "age"], errors="ignore"):
+        nothing = UNKNOWN if name in ("lesion_id", "patient_id") else MISSING
+        found[name] = found[name].mask(found[name].str.lower().isin(nothing), "")
     for name in ("sex", "localization"):
         if name in found:
             found[name] = found[name].str.lower()
     if "age" in found:
         found["age"] = _ages(found["age"], path, table.named["age"])
-    return check_values(found, path, table.named)
+    return check_values(found, path, table.named | {"file": table.named["image_id"]})
 
 
-def image_ids(written: "pd.Series[str]") -> "pd.Series[str]":
-    """Return image ids: what a table has for the file of an image, with folders, without suffix, in NFC."""
+def file_names(written: "pd.Series[str]") -> "pd.Series[str]":
+    """Return what a table has for the file of an image, with folders, without suffix, in NFC."""
     pattern = r"(?i)\.(?:" + "|".join(suffix[1:] for suffix in SUFFIXES) + ")$"
     # NFC, because macOS writes the accents of file names as characters of their own
     ids = written.str.strip().str.normalize("NFC").str.replace("\\", "/")
     return ids.str.replace(r"^(\.{0,2}/)+", "", regex=True).str.replace(pattern, "", regex=True)
+
+
+def image_ids(files: "pd.Series[str]") -> "pd.Series[str]":
+    """Return the id of each image: the name of its file without folders, or with them where others have the same name.
+
+    So an image that is moved to the folder of another class keeps its id, and with it views and features.
+    """
+    name = files.str.rsplit("/", n=1).str[-1]
+    return name.where(~name.duplicated(keep=False), files)
 
 
 def class_names(written: "pd.Series[str]") -> "pd.Series[str]":
@@ -271,14 +322,15 @@ def join(labels: pd.DataFrame, other: pd.DataFrame, path: Path, other_path: Path
     Raises:
         DataError: both know an image's lesion or patient, and not the same.
     """
-    ours, theirs = labels["image_id"], other["image_id"]
+    ours, theirs = labels["file"], other["file"]
     if not theirs.isin(ours).any():  # one of them may name files with their folders
-        ours, theirs = (ids.str.rsplit("/", n=1).str[-1] for ids in (ours, theirs))
-    if ours.duplicated().any() or theirs.duplicated().any() or not theirs.isin(ours).any():
+        ours, theirs = image_ids(ours), image_ids(theirs)
+    if not theirs.isin(ours).any():
+        print(f"warning: {other_path} names none of the images of {path}: it is not used", file=sys.stderr)
         return labels
     other = other.set_index(theirs)
     joined = labels.copy()
-    for name in other.columns.drop(["image_id", "label"], errors="ignore"):
+    for name in other.columns.drop(["file", "label"], errors="ignore"):
         more = ours.map(other[name])
         if name not in joined:
             joined[name] = more if name == "age" else more.fillna("")
@@ -331,7 +383,7 @@ def _unreadable(path: Path, error: Exception) -> DataError:
     return DataError(f"{path} cannot be read as CSV ({str(error).strip()}): save it as CSV in UTF-8")
 
 
-def _without_extra_fields(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+def _without_extra_fields(table: pd.DataFrame, path: Path, first: int) -> pd.DataFrame:
     """Return the table with each value under its column where rows end in more separators than the header.
 
     pandas takes the first fields of such rows for an index, which shifts all others.
@@ -342,7 +394,7 @@ def _without_extra_fields(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     width = len(table.columns)
     longer = (fields.iloc[:, width:] != "").any(axis="columns")
     if longer.any():
-        row = int(longer.to_numpy().argmax()) + 2
+        row = int(longer.to_numpy().argmax()) + first
         raise DataError(f"{path}, row {row} has more values than the header has columns: correct it")
     return fields.iloc[:, :width].set_axis(table.columns, axis="columns")
 

@@ -6,24 +6,24 @@ from pathlib import Path
 
 from dermoscopy.data.sources.directory import ListedFile
 from dermoscopy.runtime.errors import DataError
-from dermoscopy.runtime.files import project_folder, project_path, replacing
+from dermoscopy.runtime.files import project_folder, replacing
 from dermoscopy.runtime.paths import LISTING
 
 
 def write_listing(files: Sequence[ListedFile]) -> None:
-    """Write `kind, path, bytes, modified` of some files; a path in the project is relative to its top folder."""
+    """Write `kind, path, bytes, modified` of some files."""
     with replacing(LISTING) as partial, partial.open("w", encoding="utf-8", newline="") as stream:
         rows = csv.writer(stream, lineterminator="\n")
         rows.writerow(ListedFile._fields)
-        rows.writerows(file._replace(path=project_path(file.path)) for file in files)
+        rows.writerows(files)
 
 
 def read_listing(path: Path = LISTING) -> list[ListedFile]:
-    """Return the files that the listing stage found, with absolute paths; a DataError if it cannot be read."""
+    """Return the files that the listing stage found, in its order; a DataError if it cannot be read."""
     try:
         with path.open(encoding="utf-8", newline="") as stream:
             return [
-                ListedFile(row["kind"], project_folder() / row["path"], int(row["bytes"]), int(row["modified"]))
+                ListedFile(row["kind"], row["path"], int(row["bytes"]), int(row["modified"]))
                 for row in csv.DictReader(stream)
             ]
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -39,5 +39,5 @@ def earlier_listing(folder: Path) -> list[ListedFile]:
     for path in (LISTING, project_folder() / LISTING):
         if path.exists():
             files = read_listing(path)
-            return files if any(file.path.is_relative_to(folder) for file in files) else []
+            return files if any((project_folder() / file.path).is_relative_to(folder) for file in files) else []
     return []

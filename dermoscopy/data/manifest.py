@@ -1,27 +1,24 @@
 """The manifest: one checked row an image, with its label, lesion, size and content hash."""
 
 import os
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from unicodedata import normalize
 
 import numpy as np
 import pandas as pd
 
 from dermoscopy.data.datasets import dataset_of
 from dermoscopy.data.groups import count_known, known_unit, of_lesions
-from dermoscopy.data.image_files import find_images
 from dermoscopy.data.inspections import Inspection, Inspections
-from dermoscopy.data.label_tables import CLINICAL, check_values, class_names, image_ids, read_labels
-from dermoscopy.data.listing import read_listing
-from dermoscopy.data.sources.directory import ListedFile, labels_path, listed
+from dermoscopy.data.label_tables import CLINICAL, check_values
+from dermoscopy.data.raw import match_files, read_raw
+from dermoscopy.data.sources.directory import ListedFile
 from dermoscopy.runtime.errors import DataError, first_few, one_line
-from dermoscopy.runtime.files import project_path, user_path
-from dermoscopy.runtime.params import Columns, Data
-from dermoscopy.runtime.paths import FOUND_LESIONS, RAW, REJECTED
-from dermoscopy.runtime.progress import progress
+from dermoscopy.runtime.params import Data
+from dermoscopy.runtime.paths import FOUND_LESIONS, REJECTED
+from dermoscopy.runtime.progress import progress, tick
 
 # How many of a kind a line names.
 SHOWN = 5
@@ -55,19 +52,23 @@ def check_data(data: Data) -> CheckedData:
         DataError: a table or, unless they are skipped, an image cannot be used, or there are no two classes.
     """
     labels, images = read_raw(data)
-    files = by_name(images)
-    unlabelled = unlabelled_files(labels, files)
+    files = match_files(labels["file"], images)
+    labelled = {file.path for name in labels["file"][labels["label"] != ""] for file in files[name]}
+    unlabelled = [image.path for image in images if image.path not in labelled]
     if unlabelled and data.on_unlabelled == "fail":
         raise DataError(
             f"{len(unlabelled)} of {len(images)} images have no label: {first_few(unlabelled)}; label them, or set "
             "data.on_unlabelled=ignore to leave them out"
         )
     labels = labels[labels["label"] != ""]
+    dataset = None if data.source == "sample" else dataset_of(labels)
     if data.lesions == "found":
         labels = labels.assign(lesion_id=found_lesions(labels))
     inspections = Inspections()
-    found, rejected = inspect_images(labels["image_id"], files, inspections)
-    inspections.keep()  # also for the run after one that fails
+    try:
+        found, rejected = inspect_images(labels, files, inspections)
+    finally:
+        inspections.keep()  # also for the run after one that fails
     if len(rejected) and data.on_bad_image == "fail":
         raise DataError(
             f"{len(rejected)} of {len(labels)} labelled images are bad: "
@@ -90,54 +91,8 @@ def check_data(data: Data) -> CheckedData:
         unlabelled=unlabelled,
         duplicates=find_duplicates(manifest),
         contradictory_lesions=find_contradictory_lesions(manifest),
-        dataset=None if data.source == "sample" else dataset_of(manifest),
+        dataset=dataset,
     )
-
-
-def read_raw(data: Data) -> tuple[pd.DataFrame, list[ListedFile]]:
-    """Return the labels, as `read_labels` does, that data/raw or the user's folder has, and the image files there."""
-    if data.source == "directory":
-        return read_folder(data, read_listing())
-    labels = read_labels([RAW / "labels.csv"], Columns(), RAW / "labels.csv")
-    return labels, [listed("image", path) for path in find_images(RAW / "images").files]
-
-
-def read_folder(data: Data, files: Sequence[ListedFile]) -> tuple[pd.DataFrame, list[ListedFile]]:
-    """Return the labels, as `read_labels` does, of a folder of images, and the images; without a table, a folder is a
-    class.
-
-    Raises:
-        DataError: no table has labels, or a value cannot be used.
-    """
-    images = [file for file in files if file.kind == "image"]
-    tables = [file.path for file in files if file.kind == "table"]
-    if tables:
-        return read_labels(tables, data.columns, labels_path(data)), images
-    return labels_by_folder([file.path for file in images], user_path(data.directory or "")), images
-
-
-def labels_by_folder(images: Sequence[Path], folder: Path) -> pd.DataFrame:
-    """Return `image_id, label, lesion_id` of images whose folder is their class, that of the one right above them.
-
-    An image in `folder` itself has no label; no lesion is known.
-
-    Raises:
-        DataError: no image is in a subfolder.
-    """
-    below = [PurePosixPath(path.relative_to(folder).as_posix()) for path in images]
-    labels = pd.DataFrame(
-        {
-            "image_id": image_ids(pd.Series([str(path) for path in below], dtype=str)),
-            "label": class_names(pd.Series([path.parent.name for path in below], dtype=str)),
-            "lesion_id": "",
-        }
-    )
-    if (labels["label"] == "").all():
-        raise DataError(
-            f"{folder} has no label table (.csv) at its top and no subfolder for each class: add one of them, or name "
-            "a table by data.labels"
-        )
-    return labels.drop_duplicates("image_id")
 
 
 def found_lesions(labels: pd.DataFrame) -> "pd.Series[str]":
@@ -154,79 +109,49 @@ def found_lesions(labels: pd.DataFrame) -> "pd.Series[str]":
     # rows longer than the header: pandas makes an index
     if list(table.columns) != ["image_id", "lesion_id"] or not isinstance(table.index, pd.RangeIndex):
         raise DataError(f"{FOUND_LESIONS} does not have the columns image_id and lesion_id, and no more: {remedy}")
-    check_values(table.set_index(table.index + 2), FOUND_LESIONS)
+    rows = table.set_index(table.index + 2).rename(columns={"image_id": "file"})
+    check_values(rows, FOUND_LESIONS, {"file": "image_id"})
     if table.empty:
         raise DataError(f"data.lesions=found needs {FOUND_LESIONS}, which names no lesion: {remedy}")
     lesion = labels["image_id"].map(table.set_index("image_id")["lesion_id"])
     if lesion.isna().all():
         raise DataError(f"{FOUND_LESIONS} names none of the {len(labels)} labelled images: {remedy}")
+    if strange := sorted(set(table["image_id"]) - set(labels["image_id"])):
+        print(
+            f"warning: manifest: {FOUND_LESIONS} names images that have no label here: {first_few(strange)}",
+            file=sys.stderr,
+        )
     return lesion.replace("", np.nan).fillna(labels["lesion_id"])
 
 
-def by_name(images: Sequence[ListedFile]) -> dict[str, list[ListedFile]]:
-    """Return image files by their name without folder and suffix, in NFC as image ids are."""
-    files: dict[str, list[ListedFile]] = {}
-    for file in images:
-        files.setdefault(normalize("NFC", file.path.stem), []).append(file)
-    return files
-
-
-def unlabelled_files(labels: pd.DataFrame, files: dict[str, list[ListedFile]]) -> list[str]:
-    """Return the image files that no labelled row means, as a user finds them."""
-    labelled = labels["image_id"][labels["label"] != ""]
-    meant = {file.path for image_id in labelled for file in candidates(image_id, files)}
-    return [str(project_path(file.path)) for group in files.values() for file in group if file.path not in meant]
-
-
-def candidates(image_id: str, files: dict[str, list[ListedFile]]) -> list[ListedFile]:
-    """Return the files that an image id may mean: of its name, and of those the ones that share most of its folders.
-
-    The table may name folders of another machine, or of the folder's parent.
-    """
-    wanted = image_id.split("/")[::-1]
-    found = files.get(wanted[0], [])
-    if len(found) < 2 or len(wanted) == 1:
-        return found
-
-    def shared(file: ListedFile) -> int:
-        parents = [normalize("NFC", parent) for parent in file.path.parent.parts[::-1]]
-        pairs = zip(wanted[1:], parents, strict=False)
-        return next((count for count, (ours, theirs) in enumerate(pairs) if ours != theirs), len(wanted) - 1)
-
-    best = max(map(shared, found))
-    return [file for file in found if shared(file) == best]
-
-
 def inspect_images(
-    image_ids: "pd.Series[str]",
-    files: dict[str, list[ListedFile]],
-    inspect: Callable[[ListedFile], Inspection],
+    labels: pd.DataFrame, files: Mapping[str, Sequence[ListedFile]], inspect: Callable[[ListedFile], Inspection]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Read and decode every labelled image, in parallel.
 
     Args:
-        image_ids: of the labelled images.
-        files: see `by_name`.
+        labels: `file, image_id` of the images.
+        files: what each `file` means, see `match_files`.
         inspect: of a file; see `Inspections`.
 
     Returns:
         The good ones (`image_id, path, width, height, sha256`) and the bad ones (`image_id, reason`), in order.
     """
 
-    def look(image_id: str) -> dict[str, object]:
+    def look(image_id: str, file: str) -> tuple[str, Inspection] | str:
         try:
-            path, inspection = choose_file(image_id, candidates(image_id, files), inspect)
+            return choose_file(image_id, files[file], inspect)
         except DataError as error:
-            return {"image_id": image_id, "reason": one_line(str(error))}
-        return {"image_id": image_id, "path": project_path(path).as_posix(), **inspection._asdict()}
+            return one_line(str(error))
 
-    rows = []
-    with progress("manifest", len(image_ids)) as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
-        for row in pool.map(look, image_ids):
-            rows.append(row)
-            bar.update()
-    good = [row for row in rows if "reason" not in row]
-    bad = [row for row in rows if "reason" in row]
+    good, bad = [], []
+    image_ids = labels["image_id"]
+    with progress("manifest", len(labels)) as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
+        for image_id, found in zip(image_ids, tick(pool.map(look, image_ids, labels["file"]), bar), strict=True):
+            if isinstance(found, str):
+                bad.append((image_id, found))
+            else:
+                good.append((image_id, found[0], *found[1]))
     return (
         pd.DataFrame(good, columns=["image_id", "path", *Inspection._fields]),
         pd.DataFrame(bad, columns=["image_id", "reason"]),
@@ -235,8 +160,8 @@ def inspect_images(
 
 def choose_file(
     image_id: str, files: Sequence[ListedFile], inspect: Callable[[ListedFile], Inspection]
-) -> tuple[Path, Inspection]:
-    """Return the file of an image, and what is in it; several are one image where their bytes are equal.
+) -> tuple[str, Inspection]:
+    """Return the path of an image's file, and what is in it; several are one image where their bytes are equal.
 
     The unpacked Kaggle archive holds each image in two folders, for instance.
 

@@ -15,20 +15,28 @@ from dermoscopy.runtime.params import Split
 def assign_parts(manifest: pd.DataFrame, split: Split) -> "pd.Series[str]":
     """Return the part of each image of the manifest: train, validation or test.
 
-    Groups that must stay together are drawn, stratified by their label (the most frequent one of their images), with
-    scikit-learn's StratifiedShuffleSplit: first the test part, then validation from what remains.
+    Groups that must stay together are drawn, stratified by `stratum`, with scikit-learn's StratifiedShuffleSplit:
+    first the test part, then validation from what remains.
 
     Raises:
         DataError: a class is too rare to appear in every part; the message names it and its count.
     """
     unit = unit_of(manifest, split)
     group = group_images(manifest, unit)
-    label = most_frequent(manifest["label"], group)
     fractions = {"test": split.test, "validation": split.validation}
     wanted = {part: fraction for part, fraction in fractions.items() if fraction > 0}
+    groups_of = pd.Series(group).groupby(manifest["label"].to_numpy()).nunique()
+    label = stratum(manifest["label"], group, unit, parts=len(wanted) + 1)
+
+    def too_rare(missing: str) -> DataError:
+        return DataError(
+            f"class {missing} has {groups_of[missing]} of {len(label)} {unit}s, too few to appear in every part: add "
+            "images of it, leave the class out of the label table, or enlarge split.validation and split.test"
+        )
+
     rarest = label.value_counts().index[-1]
     if (label == rarest).sum() <= len(wanted):
-        raise too_rare(rarest, label, unit)
+        raise too_rare(rarest)
     part_of_group = pd.Series("train", index=label.index)
     for part, fraction in wanted.items():
         rest = label[part_of_group == "train"]
@@ -40,13 +48,13 @@ def assign_parts(manifest: pd.DataFrame, split: Split) -> "pd.Series[str]":
                 f"{label.nunique()} classes on: lower them"
             )
         if (rest == rarest).sum() < 2 or size < label.nunique():
-            raise too_rare(rarest, label, unit)
+            raise too_rare(rarest)
         splitter = StratifiedShuffleSplit(n_splits=1, test_size=size, random_state=split.seed)
         _, chosen = next(splitter.split(rest, rest))
         part_of_group[rest.index[chosen]] = part
     for part in [*wanted, "train"]:
         for missing in sorted(set(label) - set(label[part_of_group == part])):
-            raise too_rare(missing, label, unit)
+            raise too_rare(missing)
     part_of_image = pd.Series(part_of_group.reindex(group).to_numpy(), manifest.index)
     learnt = manifest["label"][part_of_image == "train"]
     for missing in sorted(set(manifest["label"]) - set(learnt)):
@@ -77,19 +85,22 @@ def assign_folds(manifest: pd.DataFrame, folds: int, split: Split) -> NDArray[np
     return fold
 
 
-def too_rare(missing: str, label: "pd.Series[str]", unit: str) -> DataError:
-    """Return the error for a class that cannot appear in every part; `label` has one entry a group."""
-    return DataError(
-        f"class {missing} has {(label == missing).sum()} of {len(label)} {unit}s, too few to appear in every part: add "
-        "images of it, leave the class out of the label table, or enlarge split.validation and split.test"
-    )
+def stratum(label: "pd.Series[str]", group: NDArray[np.int32], unit: str, parts: int) -> "pd.Series[str]":
+    """Return the label that stands for each group, by group, where groups are drawn.
 
-
-def most_frequent(label: "pd.Series[str]", group: NDArray[np.int32]) -> "pd.Series[str]":
-    """Return the most frequent label of each group, by group; of several, the first in alphabetical order."""
+    A lesion has one diagnosis: the most frequent label of its images, of several the first in alphabetical order. A
+    patient has many: the one that is rarest among all images, so that rare ones are shared out. A label that stands for
+    fewer patients than there are parts, although more have it, gives way to the most frequent one.
+    """
     counts = pd.DataFrame({"group": group, "label": label}).groupby(["group", "label"], as_index=False).size()
-    counts = counts.sort_values(["group", "size", "label"], ascending=[True, False, True])
-    return counts.drop_duplicates("group").set_index("group")["label"]
+    if unit != "patient":
+        counts = counts.sort_values(["group", "size", "label"], ascending=[True, False, True])
+        return counts.drop_duplicates("group").set_index("group")["label"]
+    counts["size"] = counts["label"].map(label.value_counts())
+    counts = counts.sort_values(["group", "size", "label"])
+    chosen = counts.drop_duplicates("group").set_index("group")["label"]
+    frequency = chosen.map(chosen.value_counts())
+    return chosen.mask(frequency < parts, label.value_counts().index[0])
 
 
 def unit_of(manifest: pd.DataFrame, split: Split) -> str:

@@ -4,7 +4,7 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -82,6 +82,10 @@ def user_output(path: Path) -> Iterator[Path]:
             descriptor = os.open(path, os.O_WRONLY) if stream is None else os.dup(stream)
             with content.open("rb") as source, os.fdopen(descriptor, "wb") as target:
                 shutil.copyfileobj(source, target)
+        except BrokenPipeError:
+            if stream is not None:
+                raise  # the reader, such as head, has seen enough
+            raise DataError(f"{path} cannot be written to: nobody reads it any more") from None
         except OSError as error:
             name = "standard output" if stream == 1 else path
             raise DataError(f"{name} cannot be written to ({error.strerror}): fix this and run again") from None
@@ -105,16 +109,21 @@ def is_replaceable(path: Path) -> bool:
     """Return whether a path is, through symbolic links, that of a file or of none yet; False for a pipe or a device.
 
     Raises:
-        DataError: it is a folder, or its folder does not exist.
+        DataError: it is a folder, or its folder does not exist or cannot be written to.
     """
     if path.is_dir():
         raise DataError(f"{path} is a folder, and a file is to be written there: choose another name")
     try:
-        return stat.S_ISREG(path.stat().st_mode)
+        if not stat.S_ISREG(path.stat().st_mode):
+            return False
     except FileNotFoundError:
-        if not path.resolve().parent.is_dir():
-            raise DataError(f"{path}: the folder {path.resolve().parent} does not exist: make it first") from None
-        return True
+        pass
+    folder = path.resolve().parent
+    if not folder.is_dir():
+        raise DataError(f"{path}: the folder {folder} does not exist: make it first")
+    if not os.access(folder, os.W_OK):
+        raise DataError(f"{path}: the folder {folder} cannot be written to: choose another")
+    return True
 
 
 def _tree(path: Path) -> list[Path]:
@@ -159,14 +168,14 @@ def user_path(path: str) -> Path:
         raise ParamsError(f"{path} is not a path: {error}") from None
 
 
-def project_path(path: Path) -> Path:
-    """Return how the project's files name an absolute path: relative if it is in the project, which may then move."""
+def project_paths(paths: Iterable[Path]) -> list[str]:
+    """Return how the project's files name paths: relative to its top if they are in it, so that it may move."""
     project = project_folder()
-    return path.relative_to(project) if path.is_relative_to(project) else path
+    return [(path.relative_to(project) if path.is_relative_to(project) else path).as_posix() for path in paths]
 
 
 def located(path: str) -> Path:
-    """Return where the file is that `project_path` named; in a copy for an experiment, what it lacks is the project's.
+    """Return where the file is that `project_paths` named; in a copy for an experiment, what it lacks is the project's.
 
     The copy has no file that neither Git nor DVC knows, such as images that the user keeps in the project.
     """

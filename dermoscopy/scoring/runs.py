@@ -115,7 +115,7 @@ def require_same_images(first: Run, other: Run) -> None:
             f"{pair}: they were tested on different images, {len(ours)} and {len(theirs)} with {len(ours & theirs)} in "
             f"common: {remedy}"
         )
-    for column, what in {"sha256": "contents", "label": "labels", "lesion_id": "lesions"}.items():
+    for column, what in {"sha256": "contents", "label": "labels", "group_id": "lesions or patients"}.items():
         different = first.test["image_id"][first.test[column] != other.test[column]]
         if len(different):
             raise DataError(

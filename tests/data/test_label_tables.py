@@ -33,7 +33,7 @@ def pairs(labels: pd.DataFrame) -> list[tuple[str, str]]:
 
 def test_the_ham10000_metadata_are_read_whole(ham10000_metadata: Path) -> None:
     labels = read_labels([ham10000_metadata], Columns())
-    assert set(labels) == {"image_id", "label", "lesion_id", "dx_type", "age", "sex", "localization"}
+    assert set(labels) == {"file", "image_id", "label", "lesion_id", "dx_type", "age", "sex", "localization"}
     assert len(labels) == 10_015
     assert labels["image_id"].nunique() == 10_015
     assert labels["lesion_id"].nunique() == 7_470
@@ -50,7 +50,7 @@ def test_the_ham10000_metadata_are_read_whole(ham10000_metadata: Path) -> None:
 def test_the_metadata_may_have_a_dataset_column(tmp_path: Path) -> None:
     header = "lesion_id,image_id,dx,dx_type,age,sex,localization,dataset\n"
     labels = read(tmp_path, header + "HAM_1,ISIC_1,nv,histo,45.0,female,back,vidir_modern\n")
-    assert set(labels) == {"image_id", "label", "lesion_id", "dx_type", "age", "sex", "localization"}
+    assert set(labels) == {"file", "image_id", "label", "lesion_id", "dx_type", "age", "sex", "localization"}
     assert pairs(labels) == [("ISIC_1", "nv")]
 
 
@@ -83,12 +83,10 @@ def test_labels_become_lower_case(tmp_path: Path) -> None:
     assert pairs(read(tmp_path, "image_id,dx\nISIC_1,NV\nISIC_2, Mel \n")) == [("ISIC_1", "nv"), ("ISIC_2", "mel")]
 
 
-def test_text_that_looks_like_a_missing_value_or_a_number_stays_text(tmp_path: Path) -> None:
-    assert pairs(read(tmp_path, "image_id,dx\n007,na\nnull,none\n1e3,nan\n")) == [
-        ("007", "na"),
-        ("null", "none"),
-        ("1e3", "nan"),
-    ]
+def test_text_that_looks_like_a_number_stays_text_and_a_missing_label_is_none(tmp_path: Path) -> None:
+    labels = read(tmp_path, "image_id,dx,sex\n007,NA,NA\nnull,none,male\n1e3,nan,n/a\n2,1e3,-\n")
+    assert pairs(labels) == [("007", ""), ("null", "none"), ("1e3", ""), ("2", "1e3")]
+    assert labels["sex"].to_list() == ["", "male", "", ""]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-8"])
@@ -275,7 +273,8 @@ class TestForms:
         labels = read(
             tmp_path, header + "1,basal cell carcinoma,0,abdomen,female,excision,NEL/NEL027.JPG,NEL/Nel026.jpg,,\n"
         )
-        assert pairs(labels) == [("NEL/Nel026", "basal cell carcinoma")]
+        assert pairs(labels) == [("Nel026", "basal cell carcinoma")]
+        assert labels["file"].to_list() == ["NEL/Nel026"]
         assert labels["lesion_id"].to_list() == ["1"]
 
     def test_two_classes_as_0_and_1(self, tmp_path: Path) -> None:
@@ -293,7 +292,7 @@ class TestForms:
         path = tmp_path / "t.csv"
         path.write_text("image,dx\na,nv\n")
         with pytest.raises(
-            DataError, match=r"data\.columns\.lesion is case, and no table has this column; .* image, dx"
+            DataError, match=r"data\.columns\.lesion is case, and no table has this column: .* image, dx\)"
         ):
             read_labels([path], Columns(lesion="case"))
 
@@ -317,10 +316,48 @@ class TestForms:
         ):
             self.read_tables(tmp_path, one="image,dx,lesion_id\na,nv,L1\n", two="image,lesion_id,age\na,L2,5\n")
 
-    def test_a_table_of_other_images_says_nothing(self, tmp_path: Path) -> None:
+    def test_a_table_of_other_images_says_nothing_and_that_is_said(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         labels = self.read_tables(tmp_path, one="image,dx\na,nv\n", two="image,lesion_id,sex\nb,L2,male\n")
-        assert set(labels) == {"image_id", "label", "lesion_id"}
+        assert set(labels) == {"file", "image_id", "label", "lesion_id"}
         assert labels["lesion_id"].to_list() == [""]
+        assert f"{tmp_path}/two.csv names none of the images of {tmp_path}/one.csv" in capsys.readouterr().err
+
+
+class TestLesionsAndPatients:
+    """Ids as tables have them."""
+
+    def test_what_programs_write_for_nothing_is_no_lesion_and_no_patient(self, tmp_path: Path) -> None:
+        words = ["None", "NULL", "N/A", "NaN", "-", "unknown", ""]
+        rows = "".join(f"{number},nv,{word},{word}\n" for number, word in enumerate(words))
+        labels = read(tmp_path, f"image,dx,lesion_id,patient_id\nx,nv,L,P\n{rows}")
+        assert labels["lesion_id"].to_list() == ["L", *[""] * 7]
+        assert labels["patient_id"].to_list() == ["P", *[""] * 7]
+
+    def test_lesions_that_are_numbered_anew_for_each_patient_are_told_apart(self, tmp_path: Path) -> None:
+        labels = read(tmp_path, "image,dx,lesion_id,patient_id\na,nv,1,P1\nb,nv,1,P1\nc,nv,1,P2\nd,nv,,P2\n")
+        assert labels["lesion_id"].to_list() == ["P1 1", "P1 1", "P2 1", ""]
+
+    def test_a_lesion_has_its_patient_in_all_of_its_images(self, tmp_path: Path) -> None:
+        labels = read(tmp_path, "image,dx,lesion_id,patient_id\na,nv,L1,P1\nb,nv,L1,\nc,nv,L2,\n")
+        assert labels["patient_id"].to_list() == ["P1", "P1", ""]
+
+    def test_without_any_patient_there_is_no_such_column(self, tmp_path: Path) -> None:
+        assert "patient_id" not in read(tmp_path, "image,dx,patient_id\na,nv,\nb,nv,NA\n")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["\n\nimage,dx\na,nv\n", 'image;"dx";"foo, bar, baz"\na;nv;"1,2,3"\n', "image\tdx\na\tnv\n"],
+    ids=["blank lines", "quoted commas", "tabs"],
+)
+def test_the_header_is_found_and_its_separator(tmp_path: Path, text: str) -> None:
+    assert pairs(read(tmp_path, text)) == [("a", "nv")]
+
+
+def test_rows_are_counted_from_the_top_of_the_file(tmp_path: Path) -> None:
+    assert "row 5, column image: 'a' is in an earlier row" in message(tmp_path, "\n\nimage,dx\na,nv\na,nv\n")
 
 
 @pytest.mark.parametrize(

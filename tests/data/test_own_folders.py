@@ -11,11 +11,13 @@ import pandas as pd
 import pytest
 
 from dermoscopy.data import inspections
+from dermoscopy.data.raw import match_files
+from dermoscopy.data.sources.directory import ListedFile
 from dermoscopy.data.tables import read_table
 from dermoscopy.runtime.commands import sections_of
 from dermoscopy.runtime.errors import DataError, SourceError
 from dermoscopy.runtime.paths import LISTING
-from stages import listing, manifest, split
+from stages import download, listing, manifest, split
 from tests.support.params_file import write_params
 from tests.support.photographs import jpeg
 
@@ -65,10 +67,10 @@ class TestFolderForEachClass:
         add(folder, "images/mel/x.jpg", "images/nv/x.jpg", "test/mel/y.png", "images/Blue Nevus/z.jpg", "cover.jpg")
         table = run(folder)
         assert labels_of(table) == {
-            "images/Blue Nevus/z": "blue nevus",
             "images/mel/x": "mel",
             "images/nv/x": "nv",
-            "test/mel/y": "mel",
+            "y": "mel",
+            "z": "blue nevus",
         }
         assert dict(zip(table["image_id"], table["path"], strict=True))["images/nv/x"] == str(
             folder / "images/nv/x.jpg"
@@ -108,17 +110,56 @@ class TestWhichFile:
         add(folder, "images/NEL/1.jpg", "images/NGL/1.jpg", "images/NGL/2.jpg")
         (folder / "meta.csv").write_text("derm,diagnosis\nNEL/1.jpg,nevus\nNGL/1.jpg,melanoma\nNGL/2.jpg,nevus\n")
         table = run(folder).set_index("image_id")
-        assert table["label"].to_dict() == {"NEL/1": "nevus", "NGL/1": "melanoma", "NGL/2": "nevus"}
+        assert table["label"].to_dict() == {"2": "nevus", "NEL/1": "nevus", "NGL/1": "melanoma"}
         assert [Path(path).relative_to(folder / "images").as_posix() for path in table["path"]] == [
+            "NGL/2.jpg",
             "NEL/1.jpg",
             "NGL/1.jpg",
-            "NGL/2.jpg",
         ]
 
     def test_folders_of_another_machine_do_no_harm(self, folder: Path) -> None:
         add(folder, "a.jpg", "b.jpg")
         (folder / "t.csv").write_text("image,label\n/content/drive/a.jpg,nv\nC:\\data\\b.jpg,mel\n")
-        assert labels_of(run(folder)) == {"C:/data/b": "mel", "content/drive/a": "nv"}
+        assert labels_of(run(folder)) == {"a": "nv", "b": "mel"}
+
+    def test_a_missing_image_does_not_get_the_file_of_another_with_its_name(self, folder: Path) -> None:
+        add(folder, "nv/2.jpg", "nv/3.jpg", "mel/3.jpg", "mel/4.jpg")
+        (folder / "t.csv").write_text("image,label\nnv/2,nv\nmel/2,mel\nnv/3,nv\nmel/3,mel\nmel/4,mel\n")
+        with pytest.raises(DataError, match="1 of 5 labelled images are bad: mel/2: no file of this name"):
+            run(folder)
+        assert set(run(folder, on_bad_image="skip")["image_id"]) == {"4", "nv/2", "nv/3", "mel/3"}
+
+    def test_ten_thousand_files_of_one_name_are_matched_at_once(self, folder: Path) -> None:
+        names = [f"case{number:05d}/image" for number in range(10_000)]
+        files = [ListedFile("image", f"/far/{name}.jpg", 1, 1) for name in names]
+        matched = match_files(names, files)
+        assert [file.path for name in names for file in matched[name]] == [file.path for file in files]
+
+    def test_an_image_that_moves_to_another_class_keeps_its_id(self, folder: Path) -> None:
+        add(folder, "nv/a.jpg", "nv/b.jpg", "mel/c.jpg", "mel/d.jpg")
+        before = run(folder).set_index("image_id")["sha256"]
+        (folder / "nv/b.jpg").rename(folder / "mel/b.jpg")
+        after = run(folder)
+        assert after.set_index("image_id")["sha256"].equals(before)
+        assert labels_of(after)["b"] == "mel"
+
+    def test_folders_may_be_the_classes_beside_a_table_of_patients(self, folder: Path) -> None:
+        add(folder, "nv/a.jpg", "nv/b.jpg", "mel/c.jpg", "mel/d.jpg")
+        (folder / "patients.csv").write_text("image,patient_id,age\na.jpg,P1,50\nc.jpg,P1,\n")
+        with pytest.raises(DataError, match=r"their classes, set data\.labels=folders"):
+            run(folder)
+        table = run(folder, labels="folders").set_index("image_id")
+        assert table["label"].to_dict() == {"a": "nv", "b": "nv", "c": "mel", "d": "mel"}
+        assert table["patient_id"].to_dict() == {"a": "P1", "b": "", "c": "P1", "d": ""}
+
+    @pytest.mark.parametrize("inside", ["data/raw", "data/raw/mine", "data", "."])
+    def test_the_folder_that_the_pipeline_empties_is_refused(self, folder: Path, inside: str) -> None:
+        add(Path(inside), "nv/a.jpg", "mel/b.jpg")
+        with pytest.raises(SourceError, match="move the images to a folder of their own"):
+            run(Path(inside).absolute())
+        with pytest.raises(SourceError, match="move the images to a folder of their own"):
+            download.main(**sections_of(download.main))
+        assert (Path(inside) / "nv/a.jpg").exists()
 
     def test_what_has_no_label_is_left_out_counted_or_an_error(self, folder: Path) -> None:
         add(folder, "a.jpg", "b.jpg", "c.jpg", "d.jpg")
@@ -149,7 +190,7 @@ class TestWhichFile:
         add(tmp_path / "disk", "mel/a.jpg", "nv/b.jpg")
         (folder / "linked").symlink_to(tmp_path / "disk")
         (tmp_path / "disk/nv/back").symlink_to(folder)
-        assert labels_of(run(folder)) == {"linked/mel/a": "mel", "linked/nv/b": "nv"}
+        assert labels_of(run(folder)) == {"a": "mel", "b": "nv"}
         err = capsys.readouterr().err
         assert f"warning: listing: {folder}/linked/nv/back leads back to a folder that holds it: skipped" in err
 
@@ -181,6 +222,18 @@ class TestLesionsAndPatients:
         assert by_lesion.groupby(table["lesion_id"]).nunique().max() == 1
         assert by_lesion.groupby(table["patient_id"]).nunique().max() > 1
         assert self.parts(group="image").groupby(table["lesion_id"]).nunique().max() > 1
+
+    def test_a_rare_class_of_which_many_patients_have_an_image_is_shared_out(self, folder: Path) -> None:
+        # every fourth patient has one mel among four images, and one patient has nothing else
+        self.many(folder, "patient_id", lambda number: f"P{number // 4}")
+        rows = [
+            f"{number},{'mel' if number % 16 == 0 or number < 4 else 'nv'},P{number // 4}\n" for number in range(80)
+        ]
+        (folder / "t.csv").write_text("image,label,patient_id\n" + "".join(rows))
+        table = run(folder)
+        parts = self.parts()
+        assert parts.groupby(table["patient_id"]).nunique().max() == 1
+        assert set(parts[table["label"] == "mel"]) == {"train", "validation", "test"}
 
     def test_an_image_of_an_unknown_lesion_is_a_group_of_its_own(self, folder: Path) -> None:
         self.many(folder, "lesion_id", lambda number: "L" if number < 3 else "")
@@ -253,6 +306,22 @@ class TestNothingStale:
         (filled / "t.csv").write_text("image,label\nc,nv\na,nv\nb,mel\n")
         run(filled)
         assert Path("data/manifest.csv").read_bytes() == before
+
+    def test_a_return_to_an_earlier_folder_reads_nothing(self, filled: Path, tmp_path: Path, read: list[str]) -> None:
+        run(filled)
+        other = tmp_path / "other"
+        add(other, "nv/e.jpg", "mel/f.jpg")
+        run(other)
+        read.clear()
+        run(filled)
+        assert read == []
+
+    def test_an_emptied_folder_is_an_error_and_not_the_one_before(self, filled: Path) -> None:
+        run(filled)
+        for path in filled.iterdir():
+            path.unlink()
+        with pytest.raises(SourceError, match="holds no image"):
+            run(filled)
 
     def test_each_change_is_in_the_listing(self, filled: Path) -> None:
         seen = set()

@@ -23,6 +23,7 @@ from dermoscopy.data.images import MAX_PIXELS, read_image
 from dermoscopy.data.tables import read_table
 from dermoscopy.model.classifier import image_files
 from dermoscopy.runtime.errors import DataError
+from dermoscopy.runtime.paths import INSPECTIONS
 from dermoscopy.runtime.workspace import PROJECT
 from tests.support import photographs
 from tests.support.params_file import write_params
@@ -358,7 +359,7 @@ FAULTS: dict[str, tuple[Spoil, str]] = {
         lambda path, image: image.save(path, "WEBP", save_all=True, append_images=[image.rotate(90)]),
         "several frames or pages",
     ),
-    "folder": (lambda path, _: path.mkdir(), "Is a directory"),
+    "folder": (lambda path, _: path.mkdir(), "no file of this name"),
     "to_nowhere": (lambda path, _: path.symlink_to("nowhere.jpg"), "No such file"),
     "to_itself": (lambda path, _: path.symlink_to(path.name), "symbolic links"),
     "missing": (lambda _path, _image: None, "no file of this name"),
@@ -401,7 +402,7 @@ def said(result: "subprocess.CompletedProcess[str]") -> list[str]:
 def written(folder: Path) -> list[str]:
     """Return the files of a project but for params.yaml and data/raw."""
     files = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
-    return sorted(name for name in files if name != "params.yaml" and not name.startswith("data/raw/"))
+    return sorted(name for name in files if name not in ("params.yaml", str(INSPECTIONS)) and "data/raw/" not in name)
 
 
 def test_bad_images_end_the_stage_with_one_line_and_nothing_is_written(project: Path) -> None:

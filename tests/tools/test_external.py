@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from dermoscopy.data.groups import group_ids
 from dermoscopy.data.tables import write_table
 from tests.support.prediction_tables import make_predictions
 from tools.external import ISIC_CLASSES, SUBMISSION_FORMAT, left_out, submission, without_known
@@ -17,7 +18,9 @@ def predictions() -> pd.DataFrame:
     table = make_predictions(
         ["mel", "nv", "nv", "scc", "df", "nv"], [[0.7, 0.2, 0.1]] * 6, ["mel", "nv", "scc"], part="external"
     )
-    return table.assign(sha256=[letter * 64 for letter in "abcdef"])
+    ids = {"image_id": "ISIC_000000", "lesion_id": "HAM_000000"}
+    table = table.assign(**{name: [f"{begin}{number}" for number in range(6)] for name, begin in ids.items()})
+    return table.assign(sha256=[letter * 64 for letter in "abcdef"], group_id=group_ids(table))
 
 
 def manifest(**changes: str) -> pd.DataFrame:
@@ -26,14 +29,26 @@ def manifest(**changes: str) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize(
-    ("column", "value"), [("sha256", "b" * 64), ("image_id", "external_1"), ("lesion_id", "external_1")]
+    ("column", "value"), [("sha256", "b" * 64), ("image_id", "ISIC_0000001"), ("lesion_id", "HAM_0000001")]
 )
 def test_an_image_that_the_project_has_by_content_id_or_lesion_does_not_count(
     predictions: pd.DataFrame, column: str, value: str
 ) -> None:
     new = without_known(predictions, manifest(**{column: value}))
-    assert list(new["image_id"]) == [f"external_{number}" for number in (0, 2, 3, 4, 5)]
+    assert list(new["image_id"]) == [f"ISIC_000000{number}" for number in (0, 2, 3, 4, 5)]
     assert len(without_known(predictions, manifest())) == 6
+
+
+def test_small_numbers_are_ids_of_other_images_elsewhere(predictions: pd.DataFrame) -> None:
+    numbered = predictions.assign(image_id=["1", "nv/1", "IMG_0001", "a", "PAT_12", "x"], lesion_id=list("123456"))
+    numbered = numbered.assign(group_id=group_ids(numbered.assign(patient_id="7")))
+    ours = pd.concat(
+        [
+            manifest(image_id=name, lesion_id=lesion, patient_id="7")
+            for name, lesion in zip(numbered["image_id"], "123456", strict=True)
+        ]
+    )
+    assert len(without_known(numbered, ours)) == 6
 
 
 def test_a_reason_is_given_for_each_image_that_does_not_count(predictions: pd.DataFrame) -> None:

@@ -1,22 +1,24 @@
 """A folder of images, read in place: never copied, never linked, never changed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from dermoscopy.data.image_files import SUFFIXES, find_images, require_plain_name
 from dermoscopy.runtime.errors import SourceError
-from dermoscopy.runtime.files import user_path
+from dermoscopy.runtime.files import project_folder, project_paths, user_path
 from dermoscopy.runtime.params import Data
+from dermoscopy.runtime.paths import RAW
 
 TABLES = (".csv", ".tsv")
+FOLDERS = "folders"  # in data.labels: the name of an image's folder is its class, whatever tables there are
 
 
 class ListedFile(NamedTuple):
-    """A file that the pipeline may read: a table or an image, absolute path, bytes, nanoseconds since 1970."""
+    """A file that the pipeline may read, table or image: path (see `project_paths`), bytes, nanoseconds since 1970."""
 
     kind: str
-    path: Path
+    path: str
     bytes: int
     modified: int
 
@@ -28,10 +30,14 @@ class Listing(NamedTuple):
     loops: list[Path]
 
 
-def is_there(data: Data) -> bool:
-    """Return whether the folder is there, and not empty as that of a disk that is not mounted."""
-    folder = user_path(data.directory or "")
-    return folder.is_dir() and any(folder.iterdir())
+def require_own_folder(data: Data) -> None:
+    """Raise a SourceError if the folder is, holds or lies in data/raw, which the download stage replaces."""
+    folder, raw = user_path(data.directory or ""), project_folder() / RAW
+    if folder.is_relative_to(raw) or raw.is_relative_to(folder):
+        raise SourceError(
+            f"data.directory is {folder}, and the pipeline itself writes into {raw}: move the images to a folder of "
+            "their own"
+        )
 
 
 def list_files(data: Data) -> Listing:
@@ -41,7 +47,7 @@ def list_files(data: Data) -> Listing:
 
     Raises:
         SourceError: the folder or the label table is missing, or the folder holds no image.
-        DataError: the name of an image is not plain UTF-8 text.
+        DataError: the name of an image or a table is not plain UTF-8 text.
     """
     folder = user_path(data.directory or "")
     if not folder.is_dir():
@@ -52,17 +58,15 @@ def list_files(data: Data) -> Listing:
     images, loops = find_images(folder)
     if not images:
         raise SourceError(f"data.directory {folder} holds no image ({', '.join(sorted(SUFFIXES))})")
-    for path in images:
-        require_plain_name(path)
     tables = dict.fromkeys([*([named] if named else []), *_tables(folder), *(_tables(named.parent) if named else [])])
-    return Listing(
-        [*map(listed, ["table"] * len(tables), tables), *map(listed, ["image"] * len(images), images)], loops
-    )
+    for path in (*tables, *images):
+        require_plain_name(path)
+    return Listing([*listed("table", list(tables)), *listed("image", images)], loops)
 
 
 def labels_path(data: Data) -> Path | None:
     """Return the path of the label table that the params name, if they name one."""
-    return user_path(data.labels) if data.labels else None
+    return user_path(data.labels) if data.labels not in (None, FOLDERS) else None
 
 
 def _tables(folder: Path) -> Iterator[Path]:
@@ -71,8 +75,8 @@ def _tables(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def listed(kind: str, path: Path) -> ListedFile:
-    """Return a file as it is now, or where it is a link its target."""
-    # of the target of a link; a dangling link is refused by the manifest stage
-    status = path.stat() if path.exists() else path.lstat()
-    return ListedFile(kind, path, status.st_size, status.st_mtime_ns)
+def listed(kind: str, paths: Sequence[Path]) -> list[ListedFile]:
+    """Return files as they are now, or where one is a link its target; of one that leads nowhere, the link."""
+    status = [path.stat() if path.exists() else path.lstat() for path in paths]
+    names = project_paths(paths)
+    return [ListedFile(kind, name, s.st_size, s.st_mtime_ns) for name, s in zip(names, status, strict=True)]

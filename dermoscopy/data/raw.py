@@ -1,0 +1,114 @@
+"""The raw data: labels and image files, as data/raw or the user's folder has them, and which file an image has."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
+from unicodedata import normalize
+
+import pandas as pd
+
+from dermoscopy.data.image_files import find_images
+from dermoscopy.data.label_tables import (
+    class_names,
+    file_names,
+    image_ids,
+    look_at_all,
+    read_labels,
+    with_metadata,
+)
+from dermoscopy.data.listing import read_listing
+from dermoscopy.data.sources.directory import FOLDERS, ListedFile, labels_path, listed
+from dermoscopy.runtime.errors import DataError
+from dermoscopy.runtime.files import located, project_paths, user_path
+from dermoscopy.runtime.params import Columns, Data
+from dermoscopy.runtime.paths import RAW
+
+
+def read_raw(data: Data) -> tuple[pd.DataFrame, list[ListedFile]]:
+    """Return the labels, as `read_labels` does, that data/raw or the user's folder has, and the image files there."""
+    if data.source == "directory":
+        return read_folder(data, read_listing())
+    labels = read_labels([RAW / "labels.csv"], Columns(), RAW / "labels.csv")
+    return labels, listed("image", find_images(RAW / "images").files)
+
+
+def read_folder(data: Data, files: Sequence[ListedFile]) -> tuple[pd.DataFrame, list[ListedFile]]:
+    """Return the labels, as `read_labels` does, of a folder of images, and the image files.
+
+    Raises:
+        DataError: no table has labels, or a value cannot be used.
+    """
+    images = [file for file in files if file.kind == "image"]
+    tables = [located(file.path) for file in files if file.kind == "table"]
+    if tables and data.labels != FOLDERS:
+        named = labels_path(data)
+        return read_labels(tables, data.columns, located(*project_paths([named])) if named else None), images
+    folder = user_path(data.directory or "")
+    labels = labels_by_folder([file.path for file in images], folder)
+    return with_metadata(labels, look_at_all(tables, data.columns), folder), images
+
+
+def labels_by_folder(images: Sequence[str], folder: Path) -> pd.DataFrame:
+    """Return `file, image_id, label` of images whose folder, the one right above them, is their class.
+
+    An image in `folder` itself has no label.
+
+    Raises:
+        DataError: no image is in a subfolder.
+    """
+    top = PurePosixPath(*project_paths([folder]))
+    below = [PurePosixPath(path).relative_to(top) for path in images]
+    labels = pd.DataFrame(
+        {
+            "file": file_names(pd.Series([str(path) for path in below], dtype=str)),
+            "label": class_names(pd.Series([path.parent.name for path in below], dtype=str)),
+        }
+    )
+    if (labels["label"] == "").all():
+        raise DataError(
+            f"{folder} has no label table (.csv) at its top and no subfolder for each class: add one of them, or name "
+            "a table by data.labels"
+        )
+    labels = labels.drop_duplicates("file")
+    return labels.assign(image_id=image_ids(labels["file"]))
+
+
+def match_files(wanted: Iterable[str], images: Sequence[ListedFile]) -> dict[str, list[ListedFile]]:
+    """Return the files that each of `wanted` means, which is `file` of labels: those of its name.
+
+    Where several have this name, folders decide: the longest common end of both paths, whatever stands before it on
+    another machine. A file belongs to the one that shares most with it.
+    """
+    files: dict[str, list[ListedFile]] = {}
+    for image in images:
+        files.setdefault(normalize("NFC", PurePosixPath(image.path).stem), []).append(image)
+    of_name: dict[str, list[str]] = {}
+    for name in wanted:
+        of_name.setdefault(name.rsplit("/", 1)[-1], []).append(name)
+    matched: dict[str, list[ListedFile]] = {}
+    for stem, names in of_name.items():
+        found = files.get(stem, [])
+        matched |= {names[0]: found} if len(names) == 1 and len(found) < 2 else _match_folders(names, found)
+    return matched
+
+
+def _match_folders(names: Sequence[str], files: Sequence[ListedFile]) -> dict[str, list[ListedFile]]:
+    """Return the files that each name means, where all have one name but for folders."""
+    by_end: dict[tuple[str, ...], list[ListedFile]] = {}
+    for file in files:
+        parents = normalize("NFC", file.path).split("/")[-2::-1]
+        for length in range(len(parents) + 1):
+            by_end.setdefault(tuple(parents[:length]), []).append(file)
+    shared: dict[str, int] = {}
+    for name in names:
+        parents = name.split("/")[-2::-1]
+        shared[name] = next((n for n in range(len(parents), -1, -1) if tuple(parents[:n]) in by_end), 0)
+    ends = {name: tuple(name.split("/")[-2::-1][: shared[name]]) for name in names}
+    claims = Counter(ends.values())
+    owner: dict[str, tuple[str, ...]] = {}
+    for end in sorted(claims, key=len):  # the longest end has the last word
+        owner |= {file.path: end for file in by_end.get(end, [])}
+    return {
+        name: [file for file in by_end.get(end, []) if owner[file.path] == end and claims[end] == 1]
+        for name, end in ends.items()
+    }
