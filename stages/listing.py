@@ -10,6 +10,7 @@ from pathlib import Path
 from dermoscopy.data.listing import earlier_listing, write_listing
 from dermoscopy.data.sources.directory import list_files, require_own_folder
 from dermoscopy.runtime.commands import run_stage
+from dermoscopy.runtime.errors import one_line
 from dermoscopy.runtime.files import user_path
 from dermoscopy.runtime.params import Data
 from dermoscopy.runtime.paths import LISTING
@@ -29,9 +30,9 @@ def main(data: Data) -> None:
             file=sys.stderr,
         )
         return
-    files, loops = list_files(data)
-    for link in loops:
-        print(f"warning: listing: {link} leads back to a folder that holds it: skipped", file=sys.stderr)
+    files, warnings = list_files(data)
+    for line in warnings:
+        print(f"warning: listing: {one_line(line)}", file=sys.stderr)
     write_listing(files)
     tables = [Path(file.path).name for file in files if file.kind == "table"]
     print(f"listing: {len(files) - len(tables)} images in {folder}; tables: {', '.join(tables) or 'none'}")

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from dermoscopy.data.split import assign_parts, unit_of
-from dermoscopy.data.tables import read_table, write_table
+from dermoscopy.data.tables import PARTS, read_table, write_table
 from dermoscopy.runtime.commands import run_stage
 from dermoscopy.runtime.params import Split
 from dermoscopy.runtime.paths import MANIFEST, SPLIT
@@ -13,7 +13,7 @@ def main(split: Split) -> None:
     manifest = read_table(MANIFEST, "image_id", "label", "lesion_id", "sha256")
     parts = assign_parts(manifest, split)
     write_table(pd.DataFrame({"image_id": manifest["image_id"], "part": parts}), SPLIT)
-    counts = ", ".join(f"{count} {part}" for part, count in parts.value_counts().items())
+    counts = ", ".join(f"{(parts == part).sum()} {part}" for part in PARTS)
     print(f"split: {counts} images, by {unit_of(manifest, split)}")
 
 

@@ -2,7 +2,8 @@
 
 It is not a stage, so that no experiment is chosen by it: an external test is for the end. Run from the top folder of
 the project, after dvc repro. It writes into the folder of --out: metrics.json, as the evaluate stage does;
-predictions.csv; and submission.csv, the probabilities of all images in the form of the ISIC 2018 challenge's Task 3.
+predictions.csv; and, where the model knows a class of it, submission.csv, the probabilities of all images in the form
+of the ISIC 2018 challenge's Task 3.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from dermoscopy.data.tables import read_table, write_table
 from dermoscopy.model.classifier import Classifier
 from dermoscopy.model.head_info import read_head_info
 from dermoscopy.runtime.commands import run_command
-from dermoscopy.runtime.errors import DataError, first_few
+from dermoscopy.runtime.errors import DataError, first_few, one_line
 from dermoscopy.runtime.files import user_output
 from dermoscopy.runtime.params import Data, Evaluate, load_params
 from dermoscopy.runtime.paths import EXTERNAL, MANIFEST
@@ -74,8 +75,9 @@ def main() -> None:
         print(f"warning: external: {note}", file=sys.stderr)
     # the challenge takes the largest number for the answer
     submitted = adjusted(predictions, read_head_info().prior, params.evaluate.prior_exponent)
-    with user_output(arguments.out / "submission.csv") as path:
-        write_table(submission(submitted), path, SUBMISSION_FORMAT)
+    if {name.upper() for name in class_names(predictions)} & set(ISIC_CLASSES):
+        with user_output(arguments.out / "submission.csv") as path:
+            write_table(submission(submitted), path, SUBMISSION_FORMAT)
     with user_output(arguments.out / "predictions.csv") as path:
         write_table(predictions.drop(columns=KNOWN), path)
     with user_output(arguments.out / "metrics.json") as path:
@@ -92,9 +94,9 @@ def read_images(data: Data) -> pd.DataFrame:
     Raises:
         PipelineError: there is no folder, label table or image, or one cannot be used, as the manifest stage says.
     """
-    files, loops = list_files(data)
-    for link in loops:
-        print(f"warning: external: {link} leads back to a folder that holds it: skipped", file=sys.stderr)
+    files, warnings = list_files(data)
+    for line in warnings:
+        print(f"warning: external: {one_line(line)}", file=sys.stderr)
     labels, found = read_folder(data, files)
     labels = labels[labels["label"] != ""]
     images, rejected = inspect_images(labels, match_files(labels["file"], found), inspect)
@@ -135,7 +137,13 @@ def left_out(predictions: pd.DataFrame, new: pd.DataFrame, scored: pd.DataFrame)
     """Return a sentence for each reason why images were predicted but not scored, or not submitted as predicted."""
     notes = []
     if beyond := [name for name in class_names(predictions) if name.upper() not in ISIC_CLASSES]:
-        notes.append(f"submission.csv has no column for {first_few(beyond)}, which the challenge does not know")
+        names = first_few(beyond)
+        all_of_them = len(beyond) == len(class_names(predictions))
+        notes.append(
+            f"no submission.csv: the challenge knows none of {names}"
+            if all_of_them
+            else f"submission.csv has no column for {names}, which the challenge does not know"
+        )
     if known := len(predictions) - len(new):
         notes.append(
             f"images left out, because the project's own data have their content, id, lesion or patient: {known}"

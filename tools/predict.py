@@ -19,7 +19,7 @@ from dermoscopy.data.tables import write_table
 from dermoscopy.model.classifier import Classifier, image_files
 from dermoscopy.runtime.commands import run_command
 from dermoscopy.runtime.errors import PipelineError, one_line
-from dermoscopy.runtime.files import user_output
+from dermoscopy.runtime.files import standard_stream, user_output
 from dermoscopy.runtime.params import load_params
 
 
@@ -38,9 +38,10 @@ def main() -> None:
 
     configure_image_libraries()
     evaluate = load_params().evaluate
-    files, loops = image_files(arguments.paths)
-    for link in loops:
-        print(f"warning: predict: {one_line(str(link))} leads back to a folder that holds it: skipped", file=sys.stderr)
+    found = image_files(arguments.paths)
+    files = found.files
+    for line in found.warnings:
+        print(f"warning: predict: {one_line(line)}", file=sys.stderr)
     tables: list[pd.DataFrame] = []
     with user_output(arguments.csv) if arguments.csv else nullcontext() as path:
         classifier = Classifier(evaluate.prior_exponent)
@@ -62,6 +63,9 @@ def main() -> None:
             raise PipelineError("no image could be read, see above")
         if path is not None:
             write_table(pd.concat(tables), path)
+    if arguments.csv:
+        where = "standard output" if standard_stream(arguments.csv) == 1 else arguments.csv
+        print(f"predict: {sum(map(len, tables))} images are in {where}", file=sys.stderr)
     unread = len(files) - sum(map(len, tables))
     if unread:
         raise PipelineError(f"{unread} of {len(files)} images could not be read, see above")

@@ -33,4 +33,4 @@ def count_known(ids: "pd.Series[str]") -> int | None:
 def of_lesions(images: pd.DataFrame) -> str:
     """Return " of 12 lesions", or that lesions are unknown, to stand behind a number of images."""
     lesions = count_known(images["lesion_id"])
-    return ", lesions unknown" if lesions is None else f" of {lesions} lesion{'s' * (lesions != 1)}"
+    return " (lesions unknown)" if lesions is None else f" of {lesions} lesion{'s' * (lesions != 1)}"

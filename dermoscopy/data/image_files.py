@@ -4,9 +4,10 @@ import re
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
-from dermoscopy.runtime.errors import DataError
+from dermoscopy.runtime.errors import DataError, first_few
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+OTHERS = frozenset({".heic", ".heif", ".avif", ".gif", ".dcm", ".jp2", ".raw", ".dng"})
 # Folders that file servers and archives add; hidden ones are passed over too.
 LEFTOVERS = frozenset({"@eadir", "__macosx", "#recycle", "$recycle.bin"})
 # What the ISIC challenges and HAM10000 call the outline of a lesion, and other pictures made from a photograph.
@@ -14,10 +15,26 @@ MASK = re.compile(r"_(segmentation|mask|superpixels|attribute_\w+)$", re.IGNOREC
 
 
 class FoundImages(NamedTuple):
-    """The images of a folder and its subfolders, in the order of their names, and links that lead back to a parent."""
+    """The images of a folder and its subfolders, in the order of their names; and what may be missed among them.
+
+    Attributes:
+        files: the images.
+        loops: links that lead back to a folder that holds them.
+        others: pictures in a format that is not read.
+    """
 
     files: list[Path]
     loops: list[Path]
+    others: list[Path]
+
+    @property
+    def warnings(self) -> list[str]:
+        """A line for each kind of thing that was passed over."""
+        lines = [f"{link} leads back to a folder that holds it: skipped" for link in self.loops]
+        if self.others:
+            names = first_few([str(path) for path in self.others])
+            lines.append(f"pictures in a format that is not read: {names}: convert them to JPEG or PNG")
+        return lines
 
 
 def find_images(folder: Path) -> FoundImages:
@@ -28,7 +45,7 @@ def find_images(folder: Path) -> FoundImages:
     Raises:
         OSError: a folder cannot be read.
     """
-    found = FoundImages([], [])
+    found = FoundImages([], [], [])
     _search(folder, frozenset({_identity(folder)}), found)
     return found
 
@@ -58,6 +75,8 @@ def _search(folder: Path, parents: frozenset[tuple[int, int]], found: FoundImage
         # no pipe; but a link that leads nowhere, which whoever reads it will name
         elif is_image(path.name) and (path.is_file() or not path.exists()):
             found.files.append(path)
+        elif path.suffix.lower() in OTHERS and not path.name.startswith("."):
+            found.others.append(path)
 
 
 def _identity(folder: Path) -> tuple[int, int]:

@@ -16,7 +16,7 @@ import pandas as pd
 import pandera.pandas as pa
 
 from dermoscopy.data.image_files import SUFFIXES
-from dermoscopy.runtime.errors import DataError
+from dermoscopy.runtime.errors import DataError, first_few
 from dermoscopy.runtime.params import Columns
 
 # What programs write, in any case, for a value that is missing; and what people write for one that nobody knows.
@@ -150,8 +150,8 @@ def read_labels(paths: Sequence[Path], columns: Columns, labels: Path | None = N
             if path == labels:
                 raise
             unread.append(str(error))
-    main = choose_label_table(tables, unread, labels)
     require_columns(tables, columns)
+    main = choose_label_table(tables, unread, labels)
     found = read_table_of_images(main)
     others = [table for table in tables if table is not main]
     return with_metadata(found.assign(image_id=image_ids(found["file"])), others, main.path)
@@ -275,6 +275,9 @@ def read_table_of_images(table: LabelTable) -> pd.DataFrame:
     rows = rows[(rows != "").any(axis="columns")]
     if rows.empty:
         raise DataError(f"{path} has no rows")
+    others = [name for name in table.columns if name and name not in {*table.named.values(), *table.classes}]
+    if others:
+        print(f"note: columns of {path} that are not used: {first_few(others)}", file=sys.stderr)
     found = rows[list(table.named.values())].set_axis(list(table.named), axis="columns")
     if table.classes:
         found["label"] = _hot_class(rows, table)

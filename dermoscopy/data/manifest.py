@@ -33,7 +33,7 @@ class CheckedData:
         rejected: `image_id, reason` of the labelled images that cannot be used.
         unlabelled: the image files without a label.
         duplicates: the groups of images with equal content.
-        contradictory_lesions: each lesion whose images have several labels, with them: `HAM_1 (mel, nv)`.
+        contradictory_lesions: each lesion whose images have several labels, with them: `HAM_1 (mel and nv)`.
         dataset: the public dataset that the images are of, or None.
     """
 
@@ -184,9 +184,9 @@ def find_duplicates(manifest: pd.DataFrame) -> list[pd.DataFrame]:
 
 
 def find_contradictory_lesions(manifest: pd.DataFrame) -> list[str]:
-    """Return each lesion whose images have several labels, with them: `HAM_1 (mel, nv)`."""
+    """Return each lesion whose images have several labels, with them: `HAM_1 (mel and nv)`."""
     labels = manifest[manifest["lesion_id"] != ""].groupby("lesion_id")["label"].unique()
-    return [f"{lesion} ({', '.join(sorted(found))})" for lesion, found in labels[labels.str.len() > 1].items()]
+    return [f"{lesion} ({' and '.join(sorted(found))})" for lesion, found in labels[labels.str.len() > 1].items()]
 
 
 def count_classes(manifest: pd.DataFrame) -> pd.DataFrame:
@@ -230,8 +230,11 @@ def describe(data: CheckedData) -> list[str]:
             "neither lesions nor patients are known: photographs of one lesion may land in training and test "
             "(python -m tools.duplicates finds them)"
         )
-    patients = f" of {manifest['patient_id'].nunique()} patients" if "patient_id" in manifest else ""
-    classes = manifest["label"].value_counts()
-    counts = first_few([f"{count} {label}" for label, count in classes.items()])
-    lines.append(f"{len(manifest)} images{of_lesions(manifest)}{patients}: {counts}; {len(data.rejected)} rejected")
+    patients = ""
+    if "patient_id" in manifest:
+        unknown = int((manifest["patient_id"] == "").sum())
+        patients = f" of {count_known(manifest['patient_id'])} patients" + f" ({unknown} of none)" * (unknown > 0)
+    classes = count_classes(manifest)
+    counts = first_few([f"{label}: {n}" for label, n in zip(classes["label"], classes["images"], strict=True)])
+    lines.append(f"{len(manifest)} images{of_lesions(manifest)}{patients}; {counts}; {len(data.rejected)} rejected")
     return lines

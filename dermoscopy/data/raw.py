@@ -1,5 +1,6 @@
 """The raw data: labels and image files, as data/raw or the user's folder has them, and which file an image has."""
 
+import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
@@ -18,7 +19,7 @@ from dermoscopy.data.label_tables import (
 )
 from dermoscopy.data.listing import read_listing
 from dermoscopy.data.sources.directory import FOLDERS, ListedFile, labels_path, listed
-from dermoscopy.runtime.errors import DataError
+from dermoscopy.runtime.errors import DataError, first_few
 from dermoscopy.runtime.files import located, project_paths, user_path
 from dermoscopy.runtime.params import Columns, Data
 from dermoscopy.runtime.paths import RAW
@@ -68,6 +69,14 @@ def labels_by_folder(images: Sequence[str], folder: Path) -> pd.DataFrame:
         raise DataError(
             f"{folder} has no label table (.csv) at its top and no subfolder for each class: add one of them, or name "
             "a table by data.labels"
+        )
+    above = {path.parent.name: path.parent.parent for path in below if path.parent.name}
+    if len(set(above.values())) > 1 and len(above) == len({path.parent for path in below if path.parent.name}):
+        parents = first_few(sorted(str(parent) for parent in set(above.values())))
+        print(
+            f"warning: the folder right above an image is its class, {first_few(sorted(above))}, and not one above "
+            f"that, {parents}",
+            file=sys.stderr,
         )
     labels = labels.drop_duplicates("file")
     return labels.assign(image_id=image_ids(labels["file"]))

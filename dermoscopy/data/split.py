@@ -29,9 +29,10 @@ def assign_parts(manifest: pd.DataFrame, split: Split) -> "pd.Series[str]":
     label = stratum(manifest["label"], group, unit, parts=len(wanted) + 1)
 
     def too_rare(missing: str) -> DataError:
+        remedy = ", or enlarge split.validation and split.test" if groups_of[missing] > len(wanted) else ""
         return DataError(
             f"class {missing} has {groups_of[missing]} of {len(label)} {unit}s, too few to appear in every part: add "
-            "images of it, leave the class out of the label table, or enlarge split.validation and split.test"
+            f"images of it, or leave the class out of the labels{remedy}"
         )
 
     rarest = label.value_counts().index[-1]

@@ -40,14 +40,14 @@ class Predicted(NamedTuple):
 
 def image_files(paths: list[Path]) -> FoundImages:
     """Return the files among `paths`, as they are, and the images of folders among them (`find_images`), each once."""
-    files, loops = [], []
+    all_found = FoundImages([], [], [])
     for path in paths:
-        found = find_images(path) if path.is_dir() else FoundImages([path], [])
+        found = find_images(path) if path.is_dir() else FoundImages([path], [], [])
         if not found.files:
             raise DataError(f"{path}: this folder holds no image ({', '.join(sorted(SUFFIXES))})")
-        files += found.files
-        loops += found.loops
-    return FoundImages(list(dict.fromkeys(files)), loops)
+        for whole, part in zip(all_found, found, strict=True):
+            whole += part
+    return all_found._replace(files=list(dict.fromkeys(all_found.files)))
 
 
 class Classifier:

@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from dermoscopy.data.diagnoses import long_name
 from dermoscopy.page.facts import estimate
+from dermoscopy.runtime.errors import enumerated
 
 TEMPLATES = Path(__file__).parent
 
@@ -38,5 +39,5 @@ def render(template: str, **content: Any) -> str:
     )
     style = Markup((TEMPLATES / "style.css").read_text(encoding="utf-8"))  # noqa: S704 - our own file
     return environment.get_template(template).render(
-        **content, style=style, estimate=estimate, long_name=long_name, as_yaml=as_yaml
+        **content, style=style, estimate=estimate, long_name=long_name, as_yaml=as_yaml, enumerated=enumerated
     )

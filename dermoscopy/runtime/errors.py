@@ -1,7 +1,7 @@
 """Errors that a user can cause, and the words in which they are shown."""
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 class PipelineError(Exception):
@@ -37,9 +37,14 @@ def megabytes(size: int) -> str:
 
 
 def first_few(items: Sequence[str], separator: str = ", ", shown: int = 5) -> str:
-    """Return the first items, and how many more there are, for a line that stays readable."""
+    """Return the first items, and how many more there are, for a line that stays readable; see `enumerated`."""
     more = [f"and {len(items) - shown} more"] if len(items) > shown else []
-    return separator.join([*items[:shown], *more])
+    return enumerated([*items[:shown], *more], separator)
+
+
+def enumerated(items: Iterable[str], separator: str = ", ") -> str:
+    """Return the items in one line, those in quotes that have the separator in them, as names of classes may."""
+    return separator.join(f'"{item}"' if separator in item else item for item in items)
 
 
 def one_line(message: str) -> str:

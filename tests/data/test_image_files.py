@@ -1,5 +1,6 @@
 """Which files of a folder are photographs, through links too."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,7 @@ def touch(folder: Path, *names: str) -> None:
 
 def test_images_of_subfolders_are_found_but_not_what_systems_leave_there(tmp_path: Path) -> None:
     touch(tmp_path, "b.jpg", "a/c.png", "@eaDir/b.jpg", "a/@eaDir/c.png/SYNO.jpg", "__MACOSX/b.jpg", ".git/x.png")
-    assert find_images(tmp_path) == ([tmp_path / "a/c.png", tmp_path / "b.jpg"], [])
+    assert find_images(tmp_path) == ([tmp_path / "a/c.png", tmp_path / "b.jpg"], [], [])
 
 
 def test_links_to_files_and_folders_and_chains_of_them_are_followed(tmp_path: Path) -> None:
@@ -47,8 +48,14 @@ def test_links_to_files_and_folders_and_chains_of_them_are_followed(tmp_path: Pa
     (folder / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")  # named by whoever reads it
     (tmp_path / "itself").symlink_to(folder)
     files = [folder / "file.jpg", folder / "folder/two.jpg", folder / "gone.jpg"]
-    assert find_images(folder) == (files, [])
+    assert find_images(folder) == (files, [], [])
     assert [path.name for path in find_images(tmp_path / "itself").files] == ["file.jpg", "two.jpg", "gone.jpg"]
+
+
+def test_a_pipe_is_none_and_pictures_in_other_formats_are_told(tmp_path: Path) -> None:
+    touch(tmp_path, "one.jpg", "two.heic", "._three.heic")
+    os.mkfifo(tmp_path / "pipe.png")
+    assert find_images(tmp_path) == ([tmp_path / "one.jpg"], [], [tmp_path / "two.heic"])
 
 
 def test_a_link_that_leads_back_is_named_and_not_followed(tmp_path: Path) -> None:

@@ -77,9 +77,30 @@ class TestFolderForEachClass:
         )
         assert (statistics()["lesions"], statistics()["patients"], statistics()["unlabelled"]) == (None, None, 1)
         out = capsys.readouterr().out
-        assert "manifest: 4 images, lesions unknown: " in out
+        assert "manifest: 4 images (lesions unknown); mel: 2, blue nevus: 1, nv: 1; 0 rejected" in out
         assert f"manifest: images without a label, left out: {folder}/cover.jpg\n" in out
         assert "neither lesions nor patients are known" in out
+
+    def test_folders_above_the_classes_that_differ_are_warned_of(
+        self, folder: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        add(folder, "melanoma/p1/a.jpg", "melanoma/p2/b.jpg", "nevus/p3/c.jpg")
+        assert set(run(folder)["label"]) == {"p1", "p2", "p3"}
+        expected = "the folder right above an image is its class, p1, p2, p3, and not one above that, melanoma, nevus"
+        assert f"warning: {expected}\n" in capsys.readouterr().err
+        add(folder, "train/mel/a.jpg", "train/nv/b.jpg", "test/mel/c.jpg", "test/nv/d.jpg")
+        for name in ("melanoma", "nevus"):
+            shutil.rmtree(folder / name)
+        assert set(run(folder)["label"]) == {"mel", "nv"}
+        assert "warning" not in capsys.readouterr().err
+
+    def test_pictures_in_a_format_that_is_not_read_are_named(
+        self, folder: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        add(folder, "mel/a.jpg", "nv/b.jpg", "nv/IMG_1.HEIC", "nv/c.dcm")
+        run(folder)
+        err = capsys.readouterr().err
+        assert f"format that is not read: {folder}/nv/IMG_1.HEIC, {folder}/nv/c.dcm: convert them" in err
 
     def test_one_folder_is_no_set_of_classes(self, folder: Path) -> None:
         add(folder, "images/x.jpg", "images/y.jpg")
@@ -208,13 +229,22 @@ class TestLesionsAndPatients:
         split.main(**sections_of(split.main))
         return read_table(Path("data/split.csv"))["part"]
 
+    def test_columns_that_are_not_used_are_named_and_an_image_of_no_patient_is_counted(
+        self, folder: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        self.many(folder, "Patient Nr,patient_id", lambda number: f"7,{'P' if number else ''}")
+        run(folder)
+        out, err = capsys.readouterr()
+        assert f"note: columns of {folder}/t.csv that are not used: Patient Nr\n" in err
+        assert "80 images (lesions unknown) of 1 patients (1 of none); nv: 64, mel: 16; 0 rejected" in out
+
     def test_patients_stay_together_where_they_are_known(
         self, folder: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         self.many(folder, "lesion_id,patient_id", lambda number: f"L{number // 2},P{number // 4}")
         table = run(folder)
         assert (statistics()["lesions"], statistics()["patients"]) == (40, 20)
-        assert "80 images of 40 lesions of 20 patients: " in capsys.readouterr().out
+        assert "80 images of 40 lesions of 20 patients; " in capsys.readouterr().out
         parts = self.parts()
         assert parts.groupby(table["patient_id"]).nunique().max() == 1
         assert "images, by patient\n" in capsys.readouterr().out
@@ -355,7 +385,7 @@ class TestNothingStale:
         assert LISTING.read_bytes() == before
         assert f"warning: listing: {filled} is not there: what it held before" in capsys.readouterr().err
         write_params(Path(), {"data": {"source": "directory", "directory": str(tmp_path / "typo")}})
-        with pytest.raises(SourceError, match="typo, which is not a folder: set it to the folder of images"):
+        with pytest.raises(SourceError, match="typo is not a folder: name the folder of images"):
             listing.main(**sections_of(listing.main))
 
     def test_a_folder_in_the_project_moves_with_it(self, filled: Path, tmp_path: Path) -> None:

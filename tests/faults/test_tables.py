@@ -403,7 +403,7 @@ def test_lesions_with_two_labels_are_counted_and_the_first_few_named(
     lesions = [f"{label},ISIC_{number},HAM_{(number + 1) // 2}\n" for number, label in enumerate(["nv", "mel"] * 4, 1)]
     (project / "data/raw/labels.csv").write_text("dx,image_id,lesion_id\n" + "".join(lesions))
     run(project)
-    named = ", ".join(f"HAM_{number} (mel, nv)" for number in range(1, 5))
+    named = ", ".join(f"HAM_{number} (mel and nv)" for number in range(1, 5))
     assert f"manifest: lesions with several labels: {named}\n" in capsys.readouterr().out
     assert json.loads((project / "metrics/data.json").read_text())["lesions_with_several_labels"] == 4
 

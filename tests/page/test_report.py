@@ -157,7 +157,7 @@ def test_values_that_could_not_be_computed_are_dashes_with_their_reason(project:
     assert "– too few images" in text
     assert re.search(r"expected calibration error \d\.\d+ – not computed", text)
     assert "malignant against benign: – cannot be computed here" in text
-    assert "– None: the label table names no sex" in text
+    assert "– None: no sex, age, localization or kind of diagnosis is known" in text
     assert not re.search(r"\b(None(?!:)|nan|NaN|Undefined)\b", text)
 
 
@@ -292,7 +292,7 @@ def test_where_no_lesion_is_known_none_is_counted(project: Path) -> None:
     assert "100 images, lesions unknown." in page
     assert "Images were split one by one, because neither lesions nor patients are known" in page
     assert "Intervals count images" in page
-    assert "100 images, lesions unknown; 0 groups" in card
+    assert "100 images, lesions unknown. Groups of equal files: 0;" in card
     assert "Split by image, stratified by class. Images of one lesion may be in two parts" in card
     assert "| images | train |" in card
     assert not re.search(r"images of \d+ lesions", page + card)

@@ -120,7 +120,7 @@ class TestSameImages:
     def test_other_images_are_refused(self, table: pd.DataFrame) -> None:
         assert "different images, 600 and 590 with 590 in common" in self.refusal(table, table[10:])
 
-    @pytest.mark.parametrize(("column", "what"), [("label", "labels"), ("lesion_id", "lesions")])
+    @pytest.mark.parametrize(("column", "what"), [("label", "labels"), ("group_id", "lesions or patients")])
     def test_other_labels_and_lesions_are_refused(self, table: pd.DataFrame, column: str, what: str) -> None:
         changed = table.assign(**{column: table[column].mask(table.index == 5, "other")})
         assert f"1 of their test images have different {what}, the first is test_5" in self.refusal(table, changed)

@@ -65,9 +65,9 @@ seed = params["split"]["seed"]
 skill = params["train"]["skill"] + {"weak": -1}.get(params["backbone"]["name"], 0)
 table = drawn_images(399 + seed, seed, skill=skill)
 write_table(table[["image_id", "lesion_id"]].assign(sha256=table["image_id"]), Path("data/manifest.csv"))
-write_table(table.drop(columns="lesion_id"), Path("data/predictions_tta.csv"))
+write_table(table.drop(columns=["lesion_id", "group_id"]), Path("data/predictions_tta.csv"))
 one_view = drawn_images(399 + seed, seed, skill=0.3)
-write_table(one_view.drop(columns="lesion_id"), Path("data/predictions.csv"))
+write_table(one_view.drop(columns=["lesion_id", "group_id"]), Path("data/predictions.csv"))
 """
 OUTS = ["data/manifest.csv", "data/predictions.csv", "data/predictions_tta.csv"]
 LISTED = ["backbone.name", "evaluate.tta", "split.seed", "train.skill"]

@@ -104,6 +104,7 @@ def test_csv_on_standard_output_is_utf_8_and_alone_there(project: Path) -> None:
     assert result.stderr.decode().splitlines() == [
         "predict: the mean over 3 views of each image, as the report scores (evaluate.tta)",
         "predict: p_malignant is the sum of bkl, mel, as the screening metrics take it",
+        "predict: 2 images are in standard output",
     ]
 
 
@@ -181,6 +182,7 @@ def test_on_a_terminal_a_bar_shows_how_far_it_is_and_leaves_the_table_whole(
         assert [row.split()[0] for row in rows] == images
         assert {len(row.split()) for row in rows} == {6}
     else:
-        assert len(lines) == 5
+        assert lines[3] == "predict: 149 images are in new.csv"
+        assert len(lines) == 6
         assert list(pd.read_csv(project / "new.csv")["image"]) == images
     assert lines[-2:] == ["error: 1 of 150 images could not be read, see above", ""]

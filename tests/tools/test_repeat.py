@@ -117,6 +117,7 @@ def test_two_runs_of_the_command_give_the_same_bytes_and_change_nothing_else(tmp
 def test_no_process_is_left_when_the_command_is_killed(tmp_path: Path) -> None:
     endless = {"train": {"epochs": 10_000, "patience": 10_000}}
     write_project(tmp_path, make_manifest(), np.zeros((IMAGES, 1, DIM)), endless)
+    (tmp_path / "metrics").mkdir()
     command = [sys.executable, "-m", "tools.repeat", "-n", "2"]
     with subprocess.Popen(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(PROJECT)}) as process:
         parent = psutil.Process(process.pid)

@@ -24,10 +24,10 @@ class ListedFile(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """What a folder holds: tables, then images; and the links that lead back to a parent, which are not followed."""
+    """What a folder holds: tables, then images; and lines that say what was passed over."""
 
     files: list[ListedFile]
-    loops: list[Path]
+    warnings: list[str]
 
 
 def require_own_folder(data: Data) -> None:
@@ -51,22 +51,26 @@ def list_files(data: Data) -> Listing:
     """
     folder = user_path(data.directory or "")
     if not folder.is_dir():
-        raise SourceError(f"data.directory is {folder}, which is not a folder: set it to the folder of images")
+        raise SourceError(f"{folder} is not a folder: name the folder of images")
     named = labels_path(data)
     if named is not None and not named.is_file():
-        raise SourceError(f"data.labels is {named}, which is not a file: set it to the label table")
-    images, loops = find_images(folder)
+        raise SourceError(f"{named} is not a file: name the label table, or none, to find it in the folder")
+    found = find_images(folder)
+    images = found.files
     if not images:
-        raise SourceError(f"data.directory {folder} holds no image ({', '.join(sorted(SUFFIXES))})")
+        raise SourceError(f"{folder} holds no image ({', '.join(sorted(SUFFIXES))}): name the folder of images")
     tables = dict.fromkeys([*([named] if named else []), *_tables(folder), *(_tables(named.parent) if named else [])])
     for path in (*tables, *images):
         require_plain_name(path)
-    return Listing([*listed("table", list(tables)), *listed("image", images)], loops)
+    return Listing([*listed("table", list(tables)), *listed("image", images)], found.warnings)
 
 
 def labels_path(data: Data) -> Path | None:
-    """Return the path of the label table that the params name, if they name one."""
-    return user_path(data.labels) if data.labels not in (None, FOLDERS) else None
+    """Return the path of the label table that the params name, if they name one: from the project, or the folder."""
+    if data.labels in (None, FOLDERS):
+        return None
+    of_project, of_folder = user_path(data.labels), user_path(data.directory or "") / data.labels
+    return of_folder if of_folder.is_file() and not of_project.is_file() else of_project
 
 
 def _tables(folder: Path) -> Iterator[Path]:
