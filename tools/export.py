@@ -5,6 +5,7 @@ backbone, pooling, normalization and head are inside. `keras.models.load_model` 
 """
 
 import argparse
+import sys
 
 from dermoscopy.features.backbones import read_backbone_info
 from dermoscopy.model.head_info import require_same_backbone
@@ -16,6 +17,7 @@ from dermoscopy.runtime.paths import CLASSIFIER
 
 def main() -> None:
     argparse.ArgumentParser(prog="python -m tools.export", description=__doc__).parse_args()
+    print("export: joining backbone and head takes some ten seconds", file=sys.stderr)
     start_keras(seed=0)
     import keras
 

@@ -99,7 +99,7 @@ def read_images(data: Data) -> pd.DataFrame:
         print(f"warning: external: {one_line(line)}", file=sys.stderr)
     labels, found = read_folder(data, files)
     labels = labels[labels["label"] != ""]
-    images, rejected = inspect_images(labels, match_files(labels["file"], found), inspect)
+    images, rejected = inspect_images(labels, match_files(labels["file"], found), inspect, "external")
     if len(rejected):
         reasons = "; ".join(rejected["reason"].head(5))
         raise DataError(f"{len(rejected)} of {len(labels)} labelled images are bad: {reasons}: fix or remove them")

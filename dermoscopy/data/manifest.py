@@ -61,6 +61,8 @@ def check_data(data: Data) -> CheckedData:
             "data.on_unlabelled=ignore to leave them out"
         )
     labels = labels[labels["label"] != ""]
+    if labels.empty:
+        raise DataError(f"none of {len(images)} images has a label: fill in the column of the classes")
     dataset = None if data.source == "sample" else dataset_of(labels)
     if data.lesions == "found":
         labels = labels.assign(lesion_id=found_lesions(labels))
@@ -125,7 +127,10 @@ def found_lesions(labels: pd.DataFrame) -> "pd.Series[str]":
 
 
 def inspect_images(
-    labels: pd.DataFrame, files: Mapping[str, Sequence[ListedFile]], inspect: Callable[[ListedFile], Inspection]
+    labels: pd.DataFrame,
+    files: Mapping[str, Sequence[ListedFile]],
+    inspect: Callable[[ListedFile], Inspection],
+    command: str = "manifest",
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Read and decode every labelled image, in parallel.
 
@@ -133,6 +138,7 @@ def inspect_images(
         labels: `file, image_id` of the images.
         files: what each `file` means, see `match_files`.
         inspect: of a file; see `Inspections`.
+        command: for the progress bar.
 
     Returns:
         The good ones (`image_id, path, width, height, sha256`) and the bad ones (`image_id, reason`), in order.
@@ -146,7 +152,7 @@ def inspect_images(
 
     good, bad = [], []
     image_ids = labels["image_id"]
-    with progress("manifest", len(labels)) as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
+    with progress(command, len(labels)) as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
         for image_id, found in zip(image_ids, tick(pool.map(look, image_ids, labels["file"]), bar), strict=True):
             if isinstance(found, str):
                 bad.append((image_id, found))

@@ -105,19 +105,23 @@ def _match_folders(names: Sequence[str], files: Sequence[ListedFile]) -> dict[st
     """Return the files that each name means, where all have one name but for folders."""
     by_end: dict[tuple[str, ...], list[ListedFile]] = {}
     for file in files:
-        parents = normalize("NFC", file.path).split("/")[-2::-1]
-        for length in range(len(parents) + 1):
-            by_end.setdefault(tuple(parents[:length]), []).append(file)
-    shared: dict[str, int] = {}
+        folders = _folders(normalize("NFC", file.path))
+        for length in range(len(folders) + 1):
+            by_end.setdefault(folders[:length], []).append(file)
+    shared: dict[str, tuple[str, ...]] = {}
     for name in names:
-        parents = name.split("/")[-2::-1]
-        shared[name] = next((n for n in range(len(parents), -1, -1) if tuple(parents[:n]) in by_end), 0)
-    ends = {name: tuple(name.split("/")[-2::-1][: shared[name]]) for name in names}
-    claims = Counter(ends.values())
+        folders = _folders(name)
+        shared[name] = next((folders[:n] for n in range(len(folders), 0, -1) if folders[:n] in by_end), ())
+    claims = Counter(shared.values())
     owner: dict[str, tuple[str, ...]] = {}
-    for end in sorted(claims, key=len):  # the longest end has the last word
+    for end in sorted(claims, key=len):  # the longest has the last word
         owner |= {file.path: end for file in by_end.get(end, [])}
     return {
         name: [file for file in by_end.get(end, []) if owner[file.path] == end and claims[end] == 1]
-        for name, end in ends.items()
+        for name, end in shared.items()
     }
+
+
+def _folders(path: str) -> tuple[str, ...]:
+    """Return the folders of a path, from the one right above the file outward."""
+    return tuple(path.split("/")[-2::-1])

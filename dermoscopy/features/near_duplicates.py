@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped] # it
 from dermoscopy.data.images import read_image
 from dermoscopy.features.store import FeatureReader
 from dermoscopy.runtime.files import located
-from dermoscopy.runtime.progress import progress
+from dermoscopy.runtime.progress import progress, tick
 
 # Measured on HAM10000 (224 x 224 pixels, MobileNetV2, the mean of 9 views) against the lesions of its label table: of
 # its pairs of one lesion, 51 % are found among 5 neighbours, 55 % among 10, 59 % among 20 and 62 % among 30, in a time
@@ -96,12 +96,8 @@ def read_keypoints(manifest: pd.DataFrame) -> list[Keypoints]:
     def read(path: str, sha256: str) -> Keypoints:
         return detect_keypoints(read_image(located(path), sha256))
 
-    keypoints = []
     with progress("keypoints", len(manifest)) as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
-        for found in pool.map(read, manifest["path"], manifest["sha256"]):
-            keypoints.append(found)
-            bar.update()
-    return keypoints
+        return list(tick(pool.map(read, manifest["path"], manifest["sha256"]), bar))
 
 
 def detect_keypoints(pixels: NDArray[np.uint8]) -> Keypoints:

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest, t
 
 from dermoscopy.data.groups import of_lesions
-from dermoscopy.scoring.bootstrap import CELLS, LEVEL, Floats, bootstrap, interval
+from dermoscopy.runtime.progress import progress
+from dermoscopy.scoring.bootstrap import CELLS, DRAWS, LEVEL, Floats, bootstrap, interval
 from dermoscopy.scoring.definitions import classification_metrics
 from dermoscopy.scoring.metrics import HEADLINES, OF_A_CLASS, enough_lesions
 from dermoscopy.scoring.predictions import class_names, probabilities_of
@@ -48,7 +49,8 @@ def compare(first: Run, other: Run) -> Difference:
         return {name: np.stack([ours[name], theirs[name]], axis=1) for name in ours}
 
     observed = both(np.ones((1, len(first.test))))
-    draws = bootstrap(both, first.test["group_id"], SEED)
+    with progress("bootstrap", DRAWS, "draw", in_logs=False) as bar:
+        draws = bootstrap(both, first.test["group_id"], SEED, advance=bar.update)
     enough = enough_lesions(first.test)
     rows = {name: [*observed[name][0], *interval_of_difference(draws[name], enough[name])] for name in HEADLINES}
     for i, label in enumerate(class_names(first.test)):

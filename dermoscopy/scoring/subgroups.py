@@ -32,4 +32,4 @@ def score_subgroups(predictions: pd.DataFrame) -> pd.DataFrame:
             scores = [counts["balanced_accuracy"][0], *limits, "; ".join(notes)]
             rows.append([images["part"].iloc[0], variable, group, len(images), lesions, *scores])
     columns = ["part", "variable", "group", "images", "lesions", "balanced_accuracy", "low", "high", "note"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=columns).astype({"lesions": "Int64"})  # whole numbers, or missing

@@ -190,6 +190,12 @@ class TestWhichFile:
         with pytest.raises(DataError, match=r"2 of 4 images have no label: .*c\.jpg, .*d\.jpg; .*on_unlabelled=ignore"):
             run(folder, on_unlabelled="fail")
 
+    def test_a_table_whose_labels_are_all_empty_is_refused(self, folder: Path) -> None:
+        add(folder, "a.jpg", "b.jpg")
+        (folder / "t.csv").write_text("image,label\na,\nb,NA\n")
+        with pytest.raises(DataError, match="none of 2 images has a label"):
+            run(folder)
+
     def test_a_row_without_an_image_is_a_bad_image(self, folder: Path) -> None:
         add(folder, "a.jpg", "b.jpg")
         (folder / "t.csv").write_text("image,label\na,nv\nb,mel\nlost,nv\n")

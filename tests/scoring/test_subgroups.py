@@ -1,5 +1,7 @@
 """Balanced accuracy of the images that share something."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -50,3 +52,11 @@ def test_a_group_of_one_lesion_has_a_wide_interval(many: pd.DataFrame) -> None:
     (row,) = score_subgroups(many[:1].assign(sex="male")).to_dict("records")
     assert 0 <= row["low"] <= row["balanced_accuracy"] <= row["high"] <= 1
     assert row["high"] - row["low"] > 0.9
+
+
+def test_lesions_are_counted_where_they_are_known(many: pd.DataFrame, tmp_path: Path) -> None:
+    sex = np.where(np.arange(300) % 3 == 0, "female", "male")
+    known = many.assign(sex=sex, lesion_id=many["lesion_id"].mask(sex == "male", ""))
+    score_subgroups(known).to_csv(tmp_path / "subgroups.csv", index=False)
+    written = pd.read_csv(tmp_path / "subgroups.csv", dtype=str, keep_default_na=False)
+    assert written["lesions"].to_list() == [str(many["lesion_id"][sex == "female"].nunique()), ""]
