@@ -7,8 +7,9 @@ runs again only where a name, a size or a time in it is another.
 import sys
 from pathlib import Path
 
+from dermoscopy.data.image_files import require_own_folder
 from dermoscopy.data.listing import earlier_listing, write_listing
-from dermoscopy.data.sources.directory import list_files, require_own_folder
+from dermoscopy.data.sources.directory import list_files
 from dermoscopy.runtime.commands import run_stage
 from dermoscopy.runtime.errors import one_line
 from dermoscopy.runtime.files import user_path
@@ -20,8 +21,8 @@ def main(data: Data) -> None:
     if data.source != "directory":
         write_listing([])
         return
-    require_own_folder(data)
     folder = user_path(data.directory or "")
+    require_own_folder(folder)
     if not folder.exists() and (files := earlier_listing(folder)):
         write_listing(files)
         print(

@@ -4,7 +4,9 @@ import re
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
-from dermoscopy.runtime.errors import DataError, first_few
+from dermoscopy.runtime.errors import DataError, SourceError, first_few
+from dermoscopy.runtime.files import project_folder
+from dermoscopy.runtime.paths import RAW
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 OTHERS = frozenset({".heic", ".heif", ".avif", ".gif", ".dcm", ".jp2", ".raw", ".dng"})
@@ -54,6 +56,16 @@ def is_image(name: str) -> bool:
     """Return whether a file of this name is taken for a photograph."""
     path = PurePath(name)
     return path.suffix.lower() in SUFFIXES and not name.startswith(".") and not MASK.search(path.stem)
+
+
+def require_own_folder(folder: Path) -> None:
+    """Raise a SourceError if a folder of the user's is, holds or lies in data/raw, which the download stage replaces."""
+    raw = project_folder() / RAW
+    if folder.is_relative_to(raw) or raw.is_relative_to(folder):
+        raise SourceError(
+            f"data.directory is {folder}, and the pipeline itself writes into {raw}: move the images to a folder of "
+            "their own"
+        )
 
 
 def require_plain_name(path: Path) -> None:

@@ -6,9 +6,8 @@ from typing import NamedTuple
 
 from dermoscopy.data.image_files import SUFFIXES, find_images, require_plain_name
 from dermoscopy.runtime.errors import SourceError
-from dermoscopy.runtime.files import project_folder, project_paths, user_path
+from dermoscopy.runtime.files import project_paths, user_path
 from dermoscopy.runtime.params import Data
-from dermoscopy.runtime.paths import RAW
 
 TABLES = (".csv", ".tsv")
 FOLDERS = "folders"  # in data.labels: the name of an image's folder is its class, whatever tables there are
@@ -28,16 +27,6 @@ class Listing(NamedTuple):
 
     files: list[ListedFile]
     warnings: list[str]
-
-
-def require_own_folder(data: Data) -> None:
-    """Raise a SourceError if the folder is, holds or lies in data/raw, which the download stage replaces."""
-    folder, raw = user_path(data.directory or ""), project_folder() / RAW
-    if folder.is_relative_to(raw) or raw.is_relative_to(folder):
-        raise SourceError(
-            f"data.directory is {folder}, and the pipeline itself writes into {raw}: move the images to a folder of "
-            "their own"
-        )
 
 
 def list_files(data: Data) -> Listing:
