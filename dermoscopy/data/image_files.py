@@ -59,7 +59,7 @@ def is_image(name: str) -> bool:
 
 
 def require_own_folder(folder: Path) -> None:
-    """Raise a SourceError if a folder of the user's is, holds or lies in data/raw, which the download stage replaces."""
+    """Raise a SourceError if the user's folder is, holds or lies in data/raw, which the download stage replaces."""
     raw = project_folder() / RAW
     if folder.is_relative_to(raw) or raw.is_relative_to(folder):
         raise SourceError(
