@@ -128,6 +128,6 @@ def vary(workspace: Workspace, dropout: float) -> dict[str, Any]:
 def import_seconds(workspace: Workspace) -> dict[str, list[float]]:
     """Return the seconds that only the imports of each stage of a variation take, in each of ROUNDS rounds."""
     loads: dict[str, Callable[[], object]] = {
-        stage: Imports(workspace.folder, f"stages.{stage}").load for stage in ("train", "evaluate", "report")
+        stage: Imports(workspace.folder, f"stages.{stage}").load for stage in ("listing", "train", "evaluate", "report")
     }
     return alternate(loads, ROUNDS)

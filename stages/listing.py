@@ -20,6 +20,7 @@ from dermoscopy.runtime.paths import LISTING
 def main(data: Data) -> None:
     if data.source != "directory":
         write_listing([])
+        print("listing: no folder of your own")
         return
     folder = user_path(data.directory or "")
     require_own_folder(folder)
@@ -30,6 +31,7 @@ def main(data: Data) -> None:
             "image can run",
             file=sys.stderr,
         )
+        print(f"listing: as before, {len(files)} files")
         return
     files, warnings = list_files(data)
     for line in warnings:

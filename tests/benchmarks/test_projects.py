@@ -9,10 +9,10 @@ from benchmarks.workspace import Workspace
 pytestmark = pytest.mark.slow
 
 
-def test_a_variation_runs_train_evaluate_and_report_and_nothing_else(project: Workspace) -> None:
+def test_a_variation_runs_listing_train_evaluate_and_report_and_nothing_else(project: Workspace) -> None:
     row = vary(project, 0.4)
     stages = [name.removesuffix(", s") for name in row if name.endswith(", s")]
-    assert stages == ["DVC", "train", "evaluate", "report"]
+    assert stages == ["DVC", "listing", "train", "evaluate", "report"]
     assert sum(row[f"{stage}, s"] for stage in stages) == pytest.approx(row["s"])
     assert row["epochs"] == 3
     assert row["accuracy"] == project.metrics()["test"]["accuracy"]

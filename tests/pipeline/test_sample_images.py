@@ -112,9 +112,9 @@ def test_two_runs_from_scratch_give_the_same_bytes(first: Workspace, tmp_path: P
 
 @pytest.mark.slow
 def test_a_wrong_param_stops_the_run_with_one_line(first: Workspace) -> None:
-    output = first.dvc("exp", "run", "-S", "train.dropout=1.5", status=255)
+    output = first.dvc("exp", "run", "-S", "train.dropout=1.25", status=255)
     lines = [line for line in output.splitlines() if "dropout" in line]
-    assert lines == ["error: params.yaml: train.dropout = 1.5: input should be less than 1"]
+    assert lines == ["error: params.yaml: train.dropout = 1.25: input should be less than 1"]
     assert "Traceback" not in output
 
 
