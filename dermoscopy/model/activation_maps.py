@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 class LinearHead:
     """The head without its softmax: logits = (feature - mean) @ weights + bias.
 
+    What stands behind the features of the backbone are the clinical numbers of the image, which have no place in it.
+
     Attributes:
-        mean: (dim,), of the training features.
+        mean: (dim,), of the training features and clinical numbers.
         weights: (dim, classes), of the Dense layer, each row divided by the standard deviation of its feature.
         bias: (classes,).
     """
@@ -39,9 +41,19 @@ class LinearHead:
     def activation_maps(self, maps: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return, (rows, columns, classes), what each place adds to each logit, from feature maps (rows, columns, dim).
 
-        Zero is what the average training image adds. The mean over all places, plus the bias, is the logit.
+        Zero is what the average training image adds. The mean over all places, plus the bias and the `shift`, is the
+        logit.
         """
-        return (maps - self.mean) @ self.weights
+        dim = maps.shape[-1]
+        return (maps - self.mean[:dim]) @ self.weights[:dim]
+
+    def shift(self, numbers: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return, (images, classes), what clinical numbers, (images, numbers), add to each logit.
+
+        Zero is what those of the average training image add.
+        """
+        dim = len(self.mean) - numbers.shape[-1]
+        return (numbers - self.mean[dim:]) @ self.weights[dim:]
 
 
 def linear_head(head: "keras.Model") -> LinearHead:
