@@ -45,6 +45,10 @@ class ClinicalEncoder(BaseModel):
         found = {"sex": self.sex, "localization": self.localization}
         return {variable: values for variable, values in found.items() if values is not None}
 
+    def unknown(self) -> NDArray[np.float32]:
+        """Return the numbers, (len(names),), of an image of which nothing is known."""
+        return np.asarray(self.encode(pd.DataFrame(index=[0]))[0], np.float32)
+
     def encode(self, images: pd.DataFrame) -> NDArray[np.float32]:
         """Return the numbers, (images, len(names)), of images; a variable that the table lacks is unknown."""
         columns: list[NDArray[np.float64]] = []
