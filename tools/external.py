@@ -20,6 +20,7 @@ from dermoscopy.data.raw import match_files, read_folder
 from dermoscopy.data.sources.directory import list_files
 from dermoscopy.data.tables import read_table, write_table
 from dermoscopy.model.classifier import Classifier
+from dermoscopy.model.clinical_input import remarks
 from dermoscopy.model.head_info import read_head_info
 from dermoscopy.runtime.commands import run_command
 from dermoscopy.runtime.errors import DataError, first_few, one_line
@@ -109,7 +110,10 @@ def read_images(data: Data) -> pd.DataFrame:
 def predict_external(images: pd.DataFrame, evaluate: Evaluate) -> pd.DataFrame:
     """Return the prediction table of the images, all of part external, with `lesion_id`, `group_id` and `sha256`."""
     files = [Path(path) for path in images["path"]]
-    predicted = list(Classifier(evaluate.prior_exponent).predict_files(files, evaluate.tta, images))
+    classifier = Classifier(evaluate.prior_exponent)
+    for line in remarks(classifier.clinical, images):
+        print(f"note: external: {one_line(line)}", file=sys.stderr)
+    predicted = list(classifier.predict_files(files, evaluate.tta, images))
     unreadable = [line for block in predicted for line in block.unreadable]
     if unreadable:  # they could be read a moment ago
         raise DataError(f"{len(unreadable)} of {len(files)} images can no longer be read: {unreadable[0]}: run again")

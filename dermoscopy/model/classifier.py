@@ -57,6 +57,7 @@ class Classifier:
     Attributes:
         classes: in the order of the probabilities.
         views: how many the head was trained with, of each image: itself and the augmented ones.
+        clinical: how clinical variables become numbers behind the features; None where the head uses none.
     """
 
     def __init__(self, prior_exponent: float = 0) -> None:
@@ -80,6 +81,7 @@ class Classifier:
         self._size = backbone.image_size
         self.classes = self._info.classes
         self.views = self._info.augmentation.views + 1
+        self.clinical = self._info.clinical
 
     def predict_files(self, files: list[Path], tta: bool, clinical: pd.DataFrame | None = None) -> Iterator[Predicted]:
         """Yield the predictions of files, FILES_AT_A_TIME; a bar on a terminal shows how many are done.
@@ -90,7 +92,7 @@ class Classifier:
             clinical: those of `age, sex, localization` that are known, a row a file; None is unknown.
         """
         known = pd.DataFrame(index=range(len(files))) if clinical is None else clinical
-        numbers = (self._info.clinical or ClinicalEncoder()).encode(known)
+        numbers = (self.clinical or ClinicalEncoder()).encode(known)
         with progress("predict", len(files), in_logs=False) as bar:
             bar.leave = False  # the predictions are what stays
             for start in range(0, len(files), FILES_AT_A_TIME):
