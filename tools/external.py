@@ -111,7 +111,7 @@ def predict_external(images: pd.DataFrame, evaluate: Evaluate) -> pd.DataFrame:
     """Return the prediction table of the images, all of part external, with `lesion_id`, `group_id` and `sha256`."""
     files = [Path(path) for path in images["path"]]
     classifier = Classifier(evaluate.prior_exponent)
-    for line in remarks(classifier.clinical, images):
+    for line in remarks(classifier.clinical, images) if classifier.clinical else []:
         print(f"note: external: {one_line(line)}", file=sys.stderr)
     predicted = list(classifier.predict_files(files, evaluate.tta, images))
     unreadable = [line for block in predicted for line in block.unreadable]

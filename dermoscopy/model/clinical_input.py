@@ -71,8 +71,7 @@ def remarks(encoder: ClinicalEncoder | None, known: pd.DataFrame) -> list[str]:
     missing = {variable: _missing(known, variable) for variable in VARIABLES}
     lines = []
     if nowhere := [variable for variable in used if missing[variable].all()]:
-        options = ", ".join(f"--{name}" for name in [*nowhere, "clinical"])
-        lines.append(f"{_are(nowhere)} unknown: the head was trained with {_them(nowhere)} ({options})")
+        lines.append(f"{_are(nowhere)} unknown: the head was trained with {_them(nowhere)}")
     if some := [variable for variable in used if missing[variable].any() and variable not in nowhere]:
         counts = ", ".join(f"{variable} of {missing[variable].sum()}" for variable in some)
         lines.append(f"unknown for some of the {len(known)} images: {counts}")

@@ -76,12 +76,9 @@ def test_a_table_that_cannot_be_used_is_refused_in_one_line(
 
 def test_what_the_head_was_trained_with_and_nobody_knows_is_named() -> None:
     nothing = pd.DataFrame(index=range(2))
-    assert remarks(ENCODER, nothing) == [
-        "age, sex and localization are unknown: the head was trained with them (--age, --sex, --localization, "
-        "--clinical)"
-    ]
+    assert remarks(ENCODER, nothing) == ["age, sex and localization are unknown: the head was trained with them"]
     assert remarks(ENCODER, pd.DataFrame({"age": [50.0], "sex": "unknown", "localization": "back"})) == [
-        "sex is unknown: the head was trained with it (--sex, --clinical)"
+        "sex is unknown: the head was trained with it"
     ]
     assert remarks(ENCODER, pd.DataFrame({"age": [50, np.nan], "sex": ["", "male"], "localization": "back"})) == [
         "unknown for some of the 2 images: age of 1, sex of 1"
