@@ -47,7 +47,7 @@ def partial_files(folder: Path) -> list[Path]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", PIPELINE.keys() - {"listing"})  # which here has nothing to list
+@pytest.mark.parametrize("stage", [stage for stage in PIPELINE if stage != "listing"])  # which has nothing to list
 def test_a_full_disk_is_one_line_and_a_rerun_with_room_finishes(finished: DvcRun, stage: str) -> None:
     folder = finished.folder
     if stage == "features":
