@@ -21,7 +21,7 @@ from benchmarks.timing import Row
 from dermoscopy.data.groups import group_ids
 from dermoscopy.data.split import assign_parts
 from dermoscopy.data.tables import read_table
-from dermoscopy.model.repetition import Training, train_each, trainings_of_seeds, with_seed
+from dermoscopy.model.repetition import Training, train_each, training_columns, trainings_of_seeds, with_seed
 from dermoscopy.runtime.params import Params, load_params
 from dermoscopy.runtime.paths import MANIFEST
 from dermoscopy.runtime.workspace import make_workspace, write_params
@@ -209,7 +209,7 @@ def false_alarms_table(manifest: pd.DataFrame) -> list[Row]:
     """Return how often one split's trainings that differ in nothing but their seed are called different."""
     params = load_params()
     part = assign_parts(manifest, params.split)
-    images = manifest[["image_id", "label", "sha256"]]
+    images = training_columns(manifest)
     trainings = [Training(with_seed(params, seed), images, part) for seed in LEAK_SEEDS]
     groups = groups_of(manifest)
     tables = [part_of(trained.predictions, "test").merge(groups) for trained in train_each(trainings)]
@@ -231,7 +231,7 @@ def split_by_image(params: Params, manifest: pd.DataFrame, like: "pd.Series[str]
     shares = {name: float((like == name).mean()) for name in ("validation", "test")}
     split = params.split.model_copy(update={"group": "image", **shares})
     of_seed = with_seed(params.model_copy(update={"split": split}), seed)
-    return Training(of_seed, manifest[["image_id", "label", "sha256"]], assign_parts(manifest, of_seed.split))
+    return Training(of_seed, training_columns(manifest), assign_parts(manifest, of_seed.split))
 
 
 def groups_of(manifest: pd.DataFrame) -> pd.DataFrame:

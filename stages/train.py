@@ -5,6 +5,7 @@ import sys
 from dermoscopy.data.tables import read_table, write_table
 from dermoscopy.features.store import FeatureReader
 from dermoscopy.model.class_weights import class_weights
+from dermoscopy.model.clinical import ClinicalFeatures, fit_encoder
 from dermoscopy.model.head_info import HeadInfo
 from dermoscopy.model.labelled_images import class_shares, label_images, prediction_table
 from dermoscopy.runtime.commands import run_stage
@@ -17,24 +18,26 @@ from dermoscopy.runtime.paths import HEAD, HEAD_INFO, MANIFEST, PREDICTIONS, PRE
 def main(train: Train) -> None:
     features = FeatureReader()
     manifest, split = read_table(MANIFEST, "image_id", "label"), read_table(SPLIT, "image_id", "part")
-    images = manifest[["image_id", "label"]].merge(split, on="image_id", validate="1:1")
-    images, classes = label_images(images, features)
+    images, classes = label_images(manifest.merge(split, on="image_id", validate="1:1"), features)
+    part = dict(iter(images.groupby("part")))
+    clinical = fit_encoder(part["train"], train.clinical) if train.clinical else None
+    inputs = ClinicalFeatures(features, images, clinical) if clinical else features
 
     start_keras(train.seed)
     from dermoscopy.model.head import save_head
     from dermoscopy.model.training import predict_views
     from dermoscopy.model.training_log import train_and_log
 
-    part = dict(iter(images.groupby("part")))
-    head, fitted = train_and_log(features, part["train"], part["validation"], len(classes), train)
+    head, fitted = train_and_log(inputs, part["train"], part["validation"], len(classes), train)
     held_out = images[images["part"] != "train"]
-    probabilities = predict_views(head, features, held_out["row"].to_numpy())
+    probabilities = predict_views(head, inputs, held_out["row"].to_numpy())
     info = HeadInfo(
         classes=classes,
         prior=class_shares(part["train"]["label"], classes),
         class_weights=class_weights(part["train"]["target"], len(classes), train.class_weights).tolist(),
         backbone=features.info.backbone,
         augmentation=features.info.augmentation,
+        clinical=clinical,
     )
     with replacing(HEAD) as path:
         save_head(head, path)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dermoscopy.data.groups import group_ids
 from dermoscopy.data.split import assign_folds, assign_parts
 from dermoscopy.data.tables import read_table, write_json
-from dermoscopy.model.repetition import Training, require_current_features, train_each
+from dermoscopy.model.repetition import Training, require_current_features, train_each, training_columns
 from dermoscopy.runtime.commands import run_command
 from dermoscopy.runtime.params import Params, load_params
 from dermoscopy.runtime.paths import CROSSVALIDATION, MANIFEST
@@ -37,7 +37,7 @@ def main() -> None:
     manifest = read_table(MANIFEST, "image_id", "label", "lesion_id", "sha256")
     require_current_features(manifest, params)  # better said before the first fold
     fold = assign_folds(manifest, folds, params.split)
-    images = manifest[["image_id", "label", "sha256"]]
+    images = training_columns(manifest)
     trainings = [Training(params, images, fold_parts(manifest, fold == number, params)) for number in range(folds)]
     groups = manifest[["image_id"]].assign(group_id=group_ids(manifest))
     tables = []

@@ -2,12 +2,14 @@
 
 RGB images (batch, size, size, 3), float 0 to 255, go in, class probabilities (batch, classes) come out; preprocessing,
 backbone, pooling, normalization and head are inside. `keras.models.load_model` reads it without this repository.
+Where the head uses clinical variables (train.clinical), their numbers (batch, numbers) are a second input, `clinical`.
 """
 
 import argparse
 import sys
 
 from dermoscopy.features.backbones import read_backbone_info
+from dermoscopy.model.clinical import ClinicalEncoder
 from dermoscopy.model.head_info import require_same_backbone
 from dermoscopy.runtime.commands import run_command
 from dermoscopy.runtime.files import replacing
@@ -27,13 +29,33 @@ def main() -> None:
     head, info = load_head()
     require_same_backbone(info, read_backbone_info())
     backbone = load_backbone()
-    classifier = keras.Model(backbone.inputs[0], head(backbone.outputs[0]), name="classifier")
+    inputs, features = [backbone.inputs[0]], backbone.outputs[0]
+    if info.clinical:
+        inputs.append(keras.Input((len(info.clinical.names),), name="clinical"))
+        features = keras.layers.Concatenate(name="features_and_clinical")([features, inputs[1]])
+    classifier = keras.Model(inputs if info.clinical else inputs[0], head(features), name="classifier")
     with replacing(CLASSIFIER) as path:
         classifier.save(path)
-    size = classifier.input_shape[1]
+    size = backbone.input_shape[1]
     print(
         f"export: {CLASSIFIER} takes RGB images of {size} x {size} pixels, 0 to 255; it gives the probabilities of "
         + ", ".join(info.classes)
+    )
+    if info.clinical:
+        print(f"export: {second_input_in_words(info.clinical)}")
+
+
+def second_input_in_words(clinical: ClinicalEncoder) -> str:
+    """Return what the numbers of the input `clinical` stand for, and those of an image of which nothing is known."""
+    meaning = "1 where it is so and 0 where not"
+    if clinical.age:
+        meaning = (
+            f"age is (years - {clinical.age[0]:.9g}) / {clinical.age[1]:.9g}, 0 where unknown; others are {meaning}"
+        )
+    nothing = ", ".join(f"{number:.0f}" for number in clinical.unknown())
+    return (
+        f"its second input, clinical, takes {len(clinical.names)} numbers: {', '.join(clinical.names)} ({meaning}); "
+        f"zeros do not mean unknown: where nothing is known the numbers are {nothing}"
     )
 
 

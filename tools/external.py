@@ -20,6 +20,7 @@ from dermoscopy.data.raw import match_files, read_folder
 from dermoscopy.data.sources.directory import list_files
 from dermoscopy.data.tables import read_table, write_table
 from dermoscopy.model.classifier import Classifier
+from dermoscopy.model.clinical_input import remarks
 from dermoscopy.model.head_info import read_head_info
 from dermoscopy.runtime.commands import run_command
 from dermoscopy.runtime.errors import DataError, first_few, one_line
@@ -89,7 +90,7 @@ def main() -> None:
 
 
 def read_images(data: Data) -> pd.DataFrame:
-    """Return `image_id, path, label, lesion_id, group_id, sha256` of the labelled images of `data.directory`.
+    """Return `image_id, path, label, lesion_id, group_id, sha256` and what else is known of the labelled images.
 
     Raises:
         PipelineError: there is no folder, label table or image, or one cannot be used, as the manifest stage says.
@@ -103,13 +104,16 @@ def read_images(data: Data) -> pd.DataFrame:
     if len(rejected):
         reasons = "; ".join(rejected["reason"].head(5))
         raise DataError(f"{len(rejected)} of {len(labels)} labelled images are bad: {reasons}: fix or remove them")
-    return labels.merge(images, on="image_id").assign(group_id=group_ids)[["image_id", "path", "label", *KNOWN]]
+    return labels.merge(images, on="image_id").assign(group_id=group_ids)
 
 
 def predict_external(images: pd.DataFrame, evaluate: Evaluate) -> pd.DataFrame:
     """Return the prediction table of the images, all of part external, with `lesion_id`, `group_id` and `sha256`."""
     files = [Path(path) for path in images["path"]]
-    predicted = list(Classifier(evaluate.prior_exponent).predict_files(files, evaluate.tta))
+    classifier = Classifier(evaluate.prior_exponent)
+    for line in remarks(classifier.clinical, images) if classifier.clinical else []:
+        print(f"note: external: {one_line(line)}", file=sys.stderr)
+    predicted = list(classifier.predict_files(files, evaluate.tta, images))
     unreadable = [line for block in predicted for line in block.unreadable]
     if unreadable:  # they could be read a moment ago
         raise DataError(f"{len(unreadable)} of {len(files)} images can no longer be read: {unreadable[0]}: run again")

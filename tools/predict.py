@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 import pandas as pd
@@ -17,10 +18,11 @@ from dermoscopy.data.diagnoses import malignant_classes
 from dermoscopy.data.images import configure_image_libraries
 from dermoscopy.data.tables import write_table
 from dermoscopy.model.classifier import Classifier, image_files
+from dermoscopy.model.clinical_input import VARIABLES, read_clinical, remarks
 from dermoscopy.runtime.commands import run_command
 from dermoscopy.runtime.errors import PipelineError, one_line
 from dermoscopy.runtime.files import standard_stream, user_output
-from dermoscopy.runtime.params import load_params
+from dermoscopy.runtime.params import Columns, load_params
 
 
 def main() -> None:
@@ -34,22 +36,36 @@ def main() -> None:
     parser.add_argument(
         "--csv", type=Path, metavar="FILE", help="write the table to FILE, - for standard output, instead of showing it"
     )
+    parser.add_argument("--age", type=years, metavar="YEARS", help="of the patient, in all images: 0 to 120")
+    parser.add_argument("--sex", type=category, metavar="TEXT", help="of the patient, in all images")
+    parser.add_argument("--localization", type=category, metavar="TEXT", help="of the lesion, in all images")
+    parser.add_argument(
+        "--clinical",
+        type=Path,
+        metavar="TABLE",
+        help="a CSV file with the name of each image and age, sex or localization, in the form of a label table",
+    )
     arguments = parser.parse_args()
+    if arguments.clinical and values_for_all(arguments):
+        parser.error("--clinical has the values of each image: leave out --age, --sex and --localization")
 
     configure_image_libraries()
-    evaluate = load_params().evaluate
+    params = load_params()
+    evaluate = params.evaluate
     found = image_files(arguments.paths)
     files = found.files
     for line in found.warnings:
         print(f"warning: predict: {one_line(line)}", file=sys.stderr)
+    known = clinical_of_files(arguments, files, params.data.columns)
     tables: list[pd.DataFrame] = []
     with user_output(arguments.csv) if arguments.csv else nullcontext() as path:
         classifier = Classifier(evaluate.prior_exponent)
         tta = evaluate.tta if arguments.tta is None else arguments.tta
         print(f"predict: {views_in_words(classifier.views, tta, evaluate.tta)}", file=sys.stderr)
         malignant, explanation = classes_to_sum(classifier.classes, evaluate.malignant)
-        print(f"predict: {explanation}", file=sys.stderr, flush=True)
-        for table, unreadable in classifier.predict_files(files, tta):
+        for line in [explanation, *remarks(classifier.clinical, known)]:
+            print(f"predict: {one_line(line)}", file=sys.stderr, flush=True)
+        for table, unreadable in classifier.predict_files(files, tta, known):
             with tqdm.external_write_mode():  # the bar is on the same terminal
                 for line in unreadable:
                     print(f"error: {one_line(line)}", file=sys.stderr)
@@ -69,6 +85,35 @@ def main() -> None:
     unread = len(files) - sum(map(len, tables))
     if unread:
         raise PipelineError(f"{unread} of {len(files)} images could not be read, see above")
+
+
+def years(text: str) -> float:
+    """Return an age in years; argparse's error where it is not a number of 0 to 120."""
+    try:
+        age = float(text)
+    except ValueError:
+        age = float("nan")
+    if not 0 <= age <= 120:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an age of 0 to 120 years")
+    return age
+
+
+def category(text: str) -> str:
+    """Return a sex or localization as label tables are read: lower-case, in NFC, without blanks around."""
+    return normalize("NFC", text).strip().lower()
+
+
+def values_for_all(arguments: argparse.Namespace) -> dict[str, float | str]:
+    """Return the clinical variables that are given for all images."""
+    values = {variable: getattr(arguments, variable) for variable in VARIABLES}
+    return {variable: value for variable, value in values.items() if value is not None}
+
+
+def clinical_of_files(arguments: argparse.Namespace, files: Sequence[Path], columns: Columns) -> pd.DataFrame:
+    """Return those of `age, sex, localization` that the user gives, a row a file, see `read_clinical`."""
+    if arguments.clinical:
+        return read_clinical(arguments.clinical, files, columns)
+    return pd.DataFrame(values_for_all(arguments), index=range(len(files)))
 
 
 def views_in_words(views: int, tta: bool, report_tta: bool) -> str:

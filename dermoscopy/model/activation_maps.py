@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from dermoscopy.features.backbones import require_intact
+from dermoscopy.model.clinical import ClinicalEncoder
 from dermoscopy.model.head_info import HeadInfo
 from dermoscopy.runtime.errors import BackboneError
 from dermoscopy.runtime.keras_start import start_keras
@@ -26,8 +28,10 @@ if TYPE_CHECKING:
 class LinearHead:
     """The head without its softmax: logits = (feature - mean) @ weights + bias.
 
+    What stands behind the features of the backbone are the clinical numbers of the image, which have no place in it.
+
     Attributes:
-        mean: (dim,), of the training features.
+        mean: (dim,), of the training features and clinical numbers.
         weights: (dim, classes), of the Dense layer, each row divided by the standard deviation of its feature.
         bias: (classes,).
     """
@@ -39,9 +43,44 @@ class LinearHead:
     def activation_maps(self, maps: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return, (rows, columns, classes), what each place adds to each logit, from feature maps (rows, columns, dim).
 
-        Zero is what the average training image adds. The mean over all places, plus the bias, is the logit.
+        Zero is what the average training image adds. The mean over all places, plus the bias and the `shift`, is the
+        logit.
         """
-        return (maps - self.mean) @ self.weights
+        dim = maps.shape[-1]
+        return (maps - self.mean[:dim]) @ self.weights[:dim]
+
+    def shift(self, numbers: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return, (images, classes), what clinical numbers, (images, numbers), add to each logit.
+
+        Zero is what those of the average training image add.
+        """
+        dim = len(self.mean) - numbers.shape[-1]
+        return (numbers - self.mean[dim:]) @ self.weights[dim:]
+
+
+def clinical_shifts(head: LinearHead, encoder: ClinicalEncoder) -> pd.DataFrame:
+    """Return what each clinical value adds to each logit, beside that of the average training image.
+
+    A row a value, by `encoder.names` but for age, of which a row is ten years more; a column a class, by its number.
+    """
+    numbers = len(encoder.names)
+    average = head.mean[-numbers:]
+    rows: dict[str, NDArray[np.float64]] = {}
+    for place, name in enumerate(encoder.names):
+        image = average.copy()
+        variable = name.split(":")[0]
+        if name == "age":
+            assert encoder.age is not None  # it has this number
+            image[place] += 10 / encoder.age[1]
+            name = "age: ten years more"
+        elif variable == "age":
+            image[place - 1 : place + 1] = 0, 1
+        else:
+            block = [other.startswith(f"{variable}:") for other in encoder.names]
+            image[block] = 0
+            image[place] = 1
+        rows[name] = head.shift(image.astype(np.float32)[None])[0]
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def linear_head(head: "keras.Model") -> LinearHead:

@@ -17,6 +17,7 @@ from dermoscopy.data.images import decode, read_bytes
 from dermoscopy.features.backbones import read_backbone_info
 from dermoscopy.features.engines.choice import choose_engine, load_engine
 from dermoscopy.features.views import draw_warp, render_views
+from dermoscopy.model.clinical import ClinicalEncoder
 from dermoscopy.model.decision import choose_class
 from dermoscopy.model.head_info import require_same_backbone
 from dermoscopy.runtime.errors import DataError
@@ -56,6 +57,7 @@ class Classifier:
     Attributes:
         classes: in the order of the probabilities.
         views: how many the head was trained with, of each image: itself and the augmented ones.
+        clinical: how clinical variables become numbers behind the features; None where the head uses none.
     """
 
     def __init__(self, prior_exponent: float = 0) -> None:
@@ -79,29 +81,40 @@ class Classifier:
         self._size = backbone.image_size
         self.classes = self._info.classes
         self.views = self._info.augmentation.views + 1
+        self.clinical = self._info.clinical
 
-    def predict_files(self, files: list[Path], tta: bool) -> Iterator[Predicted]:
+    def predict_files(self, files: list[Path], tta: bool, clinical: pd.DataFrame | None = None) -> Iterator[Predicted]:
         """Yield the predictions of files, FILES_AT_A_TIME; a bar on a terminal shows how many are done.
 
         Args:
             files: of any names; folders are not looked into.
             tta: average over the views that the head was trained with, instead of the image alone.
+            clinical: those of `age, sex, localization` that are known, a row a file; None is unknown.
         """
+        known = pd.DataFrame(index=range(len(files))) if clinical is None else clinical
+        numbers = (self.clinical or ClinicalEncoder()).encode(known)
         with progress("predict", len(files), in_logs=False) as bar:
             bar.leave = False  # the predictions are what stays
             for start in range(0, len(files), FILES_AT_A_TIME):
-                yield self._predict_block(files[start : start + FILES_AT_A_TIME], tta, bar)
+                block = slice(start, start + FILES_AT_A_TIME)
+                yield self._predict_block(files[block], numbers[block], tta, bar)
 
-    def _predict(self, images: list[NDArray[np.uint8]], bar: "tqdm[Any]") -> NDArray[np.float32]:
-        """Return class probabilities, (n, classes), the mean over the views, (views, size, size, 3), of each image."""
+    def _predict(
+        self, images: list[NDArray[np.uint8]], numbers: NDArray[np.float32], bar: "tqdm[Any]"
+    ) -> NDArray[np.float32]:
+        """Return class probabilities, (n, classes), the mean over the views, (views, size, size, 3), of each image.
+
+        `numbers` are the clinical ones, (n, ...).
+        """
         from dermoscopy.model.head import predict_probabilities
 
         views = (view for image in tick(images, bar) for view in image)
         features = self._engine.compute(views, sum(map(len, images)))
-        probabilities = predict_probabilities(self._head, features)
+        behind = np.repeat(numbers, [len(image) for image in images], axis=0)
+        probabilities = predict_probabilities(self._head, np.concatenate([features, behind], axis=1))
         return probabilities.reshape(len(images), -1, len(self.classes)).mean(axis=1)
 
-    def _predict_block(self, files: list[Path], tta: bool, bar: "tqdm[Any]") -> Predicted:
+    def _predict_block(self, files: list[Path], numbers: NDArray[np.float32], tta: bool, bar: "tqdm[Any]") -> Predicted:
         count = self.views if tta else 1
 
         def prepare(file: Path) -> NDArray[np.uint8] | DataError:
@@ -121,7 +134,8 @@ class Classifier:
         unreadable = [str(error) for _, error in prepared if isinstance(error, DataError)]
         bar.update(len(unreadable))
         none = np.empty((0, len(self.classes)), np.float32)
-        probabilities = self._predict(list(images.values()), bar) if images else none
+        readable = [not isinstance(views, DataError) for _, views in prepared]
+        probabilities = self._predict(list(images.values()), numbers[readable], bar) if images else none
         table = pd.DataFrame(probabilities, columns=[f"p_{name}" for name in self.classes])
         table.insert(0, "image", [str(file) for file in images])
         chosen = choose_class(probabilities, self._info.prior, self._prior_exponent)

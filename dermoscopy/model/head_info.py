@@ -6,6 +6,7 @@ from textwrap import shorten
 from pydantic import BaseModel, ConfigDict
 
 from dermoscopy.features.backbones import BackboneInfo
+from dermoscopy.model.clinical import ClinicalEncoder
 from dermoscopy.runtime.errors import DataError
 from dermoscopy.runtime.params import Augmentation
 from dermoscopy.runtime.paths import BACKBONE, HEAD, HEAD_INFO
@@ -20,6 +21,7 @@ class HeadInfo(BaseModel):
         class_weights: how much an image of each class counted.
         backbone: the fingerprint of the one that made the features.
         augmentation: what their views look like.
+        clinical: how clinical variables become numbers behind the features; None where there are none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -29,6 +31,7 @@ class HeadInfo(BaseModel):
     class_weights: list[float]
     backbone: str
     augmentation: Augmentation
+    clinical: ClinicalEncoder | None = None
 
 
 def read_head_info(path: Path = HEAD_INFO) -> HeadInfo:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from threading import Thread
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,7 @@ from dermoscopy.data.split import assign_parts
 from dermoscopy.features.backbones import read_backbone_info
 from dermoscopy.features.store import FeatureReader
 from dermoscopy.model.class_weights import class_weights
+from dermoscopy.model.clinical import ClinicalFeatures, Variable, fit_encoder
 from dermoscopy.model.labelled_images import class_shares, label_images, prediction_table
 from dermoscopy.runtime.errors import DataError, PipelineError
 from dermoscopy.runtime.keras_start import start_keras
@@ -32,7 +33,7 @@ class Training:
 
     Attributes:
         params: of it; `evaluate.tta` says which views of an image are predicted.
-        images: `image_id, label, sha256` of all images.
+        images: of all images, see `training_columns`.
         part: of each image. `train` is learnt from, `validation` decides when to stop; all but `train` is predicted.
         project: the folder that has the features.
     """
@@ -85,7 +86,7 @@ def trainings_of_seeds(
 
     Args:
         params: of all of them, but for the seeds.
-        manifest: `image_id, label, lesion_id, sha256` of the images.
+        manifest: `image_id, label, lesion_id, sha256` of the images, and clinical variables.
         seeds: one for each training.
         project: the folder that has the features.
 
@@ -93,8 +94,14 @@ def trainings_of_seeds(
         DataError: a class is too rare for the parts.
     """
     of_seeds = [with_seed(params, seed) for seed in seeds]
-    images = manifest[["image_id", "label", "sha256"]]
+    images = training_columns(manifest)
     return [Training(one, images, assign_parts(manifest, one.split), project) for one in of_seeds]
+
+
+def training_columns(manifest: pd.DataFrame) -> pd.DataFrame:
+    """Return what a training needs of a manifest: `image_id, label, sha256` and the clinical variables that it has."""
+    known = [variable for variable in get_args(Variable) if variable in manifest]
+    return manifest[["image_id", "label", "sha256", *known]]
 
 
 def require_current_features(manifest: pd.DataFrame, params: Params, project: Path = Path()) -> None:
@@ -163,6 +170,8 @@ def train_and_predict(training: Training) -> Trained:
     features = FeatureReader(training.project / FEATURES, params.augmentation.views)
     images, classes = label_images(training.images.assign(part=training.part), features)
     learnt, watched = (images[images["part"] == part] for part in ("train", "validation"))
+    if params.train.clinical:
+        features = ClinicalFeatures(features, images, fit_encoder(learnt, params.train.clinical))
 
     start_keras(params.train.seed)
     from dermoscopy.model.training import predict_views, train_head

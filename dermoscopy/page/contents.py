@@ -10,6 +10,8 @@ from dermoscopy.data.groups import known_unit
 from dermoscopy.data.split import unit_of
 from dermoscopy.data.tables import read_json, read_table
 from dermoscopy.features.backbones import read_backbone_info
+from dermoscopy.model.activation_maps import clinical_shifts, read_linear_head
+from dermoscopy.model.head_info import read_head_info
 from dermoscopy.page.charts import (
     Chart,
     precision_recall_chart,
@@ -71,6 +73,7 @@ def read_contents(params: Params) -> dict[str, Any]:
         **describe_training(params.train),
         **describe_curves(metrics[part]),
         **describe_trade_off(params.evaluate.prior_exponent),
+        "clinical": describe_clinical(),
         "left_out": left_out(chosen, missing),
         "left_out_kinds": set(zip(missing["label"], missing["label"] == missing["predicted"], strict=True)),
         "examples": draw_examples(here, manifest),
@@ -161,6 +164,16 @@ def describe_curves(shown: Metrics) -> dict[str, Any]:
         "reliability": reliability.to_dict("records"),
         "temperature": shown.temperature,
     }
+
+
+def describe_clinical() -> dict[str, dict[str, float]]:
+    """Return what each clinical value adds to the logit of each class, by value and class; {} where there is none."""
+    if read_head_info().clinical is None:
+        return {}
+    head, info = read_linear_head()
+    assert info.clinical is not None  # as a moment ago
+    shifts = clinical_shifts(head, info.clinical).set_axis(info.classes, axis="columns")
+    return {str(name): {str(label): float(value) for label, value in row.items()} for name, row in shifts.iterrows()}
 
 
 def describe_trade_off(chosen: float) -> dict[str, Any]:

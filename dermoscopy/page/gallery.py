@@ -102,13 +102,16 @@ def draw_examples(chosen: pd.DataFrame, manifest: pd.DataFrame) -> list[Example]
         return []
     backbone = read_backbone_info()
     last_maps = LastMaps()
-    rows = chosen.merge(manifest[["image_id", "path", "sha256"]], on="image_id").to_dict("records")
+    images = chosen.merge(manifest.drop(columns="label", errors="ignore"), on="image_id")
+    rows = images.to_dict("records")
 
     def look(row: dict[Hashable, Any]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         pixels = render_views(read_image(located(row["path"]), row["sha256"]), [Warp()], backbone.image_size)[0]
         return pixels, last_maps.maps(pixels)
 
-    def draw(row: dict[Hashable, Any], seen: tuple[NDArray[np.uint8], NDArray[np.float32]]) -> Example:
+    def draw(
+        row: dict[Hashable, Any], seen: tuple[NDArray[np.uint8], NDArray[np.float32]], shift: NDArray[np.float64]
+    ) -> Example:
         pixels, maps = seen[0], head.activation_maps(seen[1])
         predicted = info.classes.index(row["predicted"])
         picture = np.asarray(cv2.resize(pixels, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.uint8)
@@ -117,7 +120,7 @@ def draw_examples(chosen: pd.DataFrame, manifest: pd.DataFrame) -> list[Example]
             label=row["label"],
             predicted=row["predicted"],
             probability=float(row["probability"]),
-            probability_alone=float(softmax(maps.mean(axis=(0, 1)) + head.bias)[predicted]),
+            probability_alone=float(softmax(maps.mean(axis=(0, 1)) + shift + head.bias)[predicted]),
             image=data_uri(picture),
             overlay=data_uri(overlay(picture, maps[:, :, predicted])),
         )
@@ -126,7 +129,8 @@ def draw_examples(chosen: pd.DataFrame, manifest: pd.DataFrame) -> list[Example]
         looks = pool.map(look, rows)  # they begin now, while Keras is imported, which takes a second or two
         head, info = read_linear_head()
         require_same_backbone(info, backbone)
-        return list(tick(pool.map(draw, rows, looks), bar))
+        shifts = head.shift(info.clinical.encode(images)) if info.clinical else np.zeros((len(rows), len(info.classes)))
+        return list(tick(pool.map(draw, rows, looks, shifts), bar))
 
 
 def overlay(picture: NDArray[np.uint8], activation_map: NDArray[np.float64]) -> NDArray[np.uint8]:

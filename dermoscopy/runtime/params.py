@@ -116,6 +116,7 @@ class Train(Section):
     epochs: Annotated[int, Field(ge=1, le=10_000)]
     patience: Annotated[int, Field(ge=1, le=10_000)]
     class_weights: Literal["balanced", "none"]
+    clinical: list[Literal["age", "sex", "localization"]]
     seed: Seed
 
 

@@ -7,6 +7,7 @@ import subprocess
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -17,7 +18,7 @@ from dermoscopy.page.gallery import choose_examples, draw_examples
 from dermoscopy.runtime.errors import DataError
 from dermoscopy.runtime.params import load_params
 from dermoscopy.scoring.metrics import read_metrics, write_metrics
-from stages import report
+from stages import evaluate, report, train
 from tests.support.finished_run import PARAMS, fill_relabelled_run, run_stages
 from tests.support.params_file import write_params
 
@@ -370,3 +371,15 @@ def test_an_input_that_is_missing_or_broken_is_named(project: Path, path: str) -
     (project / path).unlink()
     with pytest.raises(DataError, match=path):
         write_report(project)
+
+
+def test_the_page_says_what_clinical_values_add_and_what_they_hide(project: Path, keras: Any) -> None:
+    clinical = {"train": {"epochs": 5, "clinical": ["age", "localization"]}}
+    write_params(project, PARAMS | clinical)
+    run_stages(project, [train, evaluate, report])
+    page = (project / "report/index.html").read_text()
+    for words in ("Clinical data", "age: ten years more", "localization: back", "have no place in the map"):
+        assert words in page
+    card = (project / "report/MODEL_CARD.md").read_text()
+    assert "squeezed to a square; and age, localization, where known. Out:" in card
+    assert "they can hide what the image does not show" in card

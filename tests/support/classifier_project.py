@@ -11,6 +11,7 @@ from dermoscopy.data.images import ImageFile
 from dermoscopy.features.backbones import read_backbone_info
 from dermoscopy.features.engines.choice import load_engine
 from dermoscopy.features.extraction import prepare_views
+from dermoscopy.model.clinical import ClinicalEncoder
 from dermoscopy.model.head_info import HeadInfo
 from tests.support.params_file import PARAMS
 
@@ -28,14 +29,19 @@ def compute_features(backbone: Path, files: list[Path]) -> NDArray[np.float32]:
     return load_engine("openvino", backbone).compute(flat, len(flat)).reshape(len(files), len(VIEWS), -1)
 
 
-def write_classifier(folder: Path, backbone: Path, features: NDArray[np.float32]) -> None:
+def write_classifier(
+    folder: Path, backbone: Path, features: NDArray[np.float32], clinical: ClinicalEncoder | None = None
+) -> None:
     """Write models/ into a folder: a copy of a backbone, and a head that tells these features, (n, dim), apart.
 
-    Call `start_keras` first.
+    With `clinical` the head tells its numbers apart as well. Call `start_keras` first.
     """
     from dermoscopy.model.head import build_head, save_head
 
     shutil.copytree(backbone, folder / "models/backbone")
+    if clinical:
+        numbers = np.random.default_rng(1).normal(size=(len(features), len(clinical.names)))
+        features = np.concatenate([features, numbers.astype(np.float32)], axis=1)
     head = build_head(features.mean(axis=0, dtype=np.float64), np.ones(features.shape[1]), 0.5, len(CLASSES))
     kernel = np.random.default_rng(0).normal(size=(features.shape[1], len(CLASSES)))
     spread = ((features - features.mean(axis=0)) @ kernel).std()
@@ -47,5 +53,6 @@ def write_classifier(folder: Path, backbone: Path, features: NDArray[np.float32]
         class_weights=[1, 1, 1],
         backbone=read_backbone_info(backbone).fingerprint,
         augmentation=AUGMENTATION,
+        clinical=clinical,
     )
     (folder / "models/head.json").write_text(info.model_dump_json(), encoding="utf-8")

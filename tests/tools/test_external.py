@@ -1,6 +1,7 @@
 """The external test: which images count, and the table for the challenge."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -8,8 +9,21 @@ import pytest
 
 from dermoscopy.data.groups import group_ids
 from dermoscopy.data.tables import write_table
+from dermoscopy.model.classifier import Classifier
+from dermoscopy.model.clinical import ClinicalEncoder
+from tests.support.classifier_project import compute_features, write_classifier
+from tests.support.params_file import PARAMS
+from tests.support.photographs import write_photographs
 from tests.support.prediction_tables import make_predictions
-from tools.external import ISIC_CLASSES, SUBMISSION_FORMAT, left_out, submission, without_known
+from tools.external import (
+    ISIC_CLASSES,
+    SUBMISSION_FORMAT,
+    left_out,
+    predict_external,
+    read_images,
+    submission,
+    without_known,
+)
 
 
 @pytest.fixture
@@ -80,3 +94,26 @@ def test_every_number_of_the_submission_has_a_decimal_point_and_is_the_models(
     written = pd.read_csv(tmp_path / "submission.csv")
     assert (written[ISIC_CLASSES].dtypes == np.float64).all()
     assert written["MEL"].astype(np.float32).tolist() == given["p_mel"].tolist()
+
+
+def test_a_head_with_clinical_variables_takes_them_from_the_label_table(
+    tmp_path: Path, backbones: dict[str, Path], keras: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = write_photographs(tmp_path / "images", 3)
+    features = compute_features(backbones["first"], files)
+    encoder = ClinicalEncoder(age=(50, 15), sex=["female", "male"])
+    write_classifier(tmp_path, backbones["first"], features.reshape(-1, features.shape[-1]), encoder)
+    rows = [("nv", "20", "Male"), ("mel", "", "female"), ("nv", "80", "")]
+    lines = [f"{file.stem},{','.join(row)}" for file, row in zip(files, rows, strict=True)]
+    (tmp_path / "images/labels.csv").write_text("\n".join(["isic_id,diagnosis,age_approx,gender", *lines[::-1]]))
+    monkeypatch.chdir(tmp_path)
+
+    data = PARAMS.data.model_copy(update={"directory": str(tmp_path / "images"), "labels": None})
+    predictions = predict_external(read_images(data), PARAMS.evaluate)
+    known = pd.DataFrame({"age": [20, np.nan, 80], "sex": ["male", "female", ""]})
+    tta = PARAMS.evaluate.tta
+    (expected,), (unknown,) = (list(Classifier().predict_files(files, tta, given)) for given in (known, None))
+    found = predictions.filter(regex="^p_").to_numpy()
+    assert list(predictions["image_id"]) == [file.stem for file in files]
+    np.testing.assert_allclose(found, expected.table.filter(regex="^p_"), atol=1e-6)
+    assert (np.abs(found - unknown.table.filter(regex="^p_")).max(axis=1) > 1e-3).all()

@@ -12,12 +12,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from numpy.typing import NDArray
 
+from dermoscopy.model.clinical import ClinicalEncoder
 from dermoscopy.runtime.workspace import PROJECT
 from tests.support.classifier_project import compute_features, write_classifier
 from tests.support.params_file import write_params
 from tests.support.photographs import write_photographs
-from tools.predict import classes_to_sum, views_in_words, with_sum
+from tools.predict import classes_to_sum, main, views_in_words, with_sum
 
 COLUMNS = ["image", "predicted", "p_bkl", "p_mel", "p_nv"]
 
@@ -134,6 +136,81 @@ def test_where_no_image_can_be_read_the_old_table_stands(project: Path, tmp_path
     result = predict(project, str(tmp_path / "bad.jpg"), "--csv", str(tmp_path / "old.csv"), status=1)
     assert result.stderr.decode().splitlines()[-1] == "error: no image could be read, see above"
     assert (tmp_path / "old.csv").read_text() == "old"
+
+
+@pytest.fixture(scope="module")
+def clinical_project(project: Path, tmp_path_factory: pytest.TempPathFactory, backbones: dict[str, Path]) -> Path:
+    """The same project with a head that uses age, sex and localization."""
+    folder = tmp_path_factory.mktemp("clinical")
+    shutil.copytree(project / "images", folder / "images")
+    write_params(folder, {"evaluate": {"malignant": ["mel", "bkl"]}})
+    features = compute_features(backbones["first"], sorted((folder / "images").iterdir()))
+    encoder = ClinicalEncoder(age=(50, 15), sex=["female", "male"], localization=["back", "face"])
+    write_classifier(folder, backbones["first"], features.reshape(-1, features.shape[-1]), encoder)
+    return folder
+
+
+def predicted(project: Path, *options: str) -> tuple[NDArray[np.float64], list[str]]:
+    """Return the probabilities, (images, classes), of the folder of images, and what is said of clinical variables."""
+    result = predict(project, "images", "--csv", "-", *options)
+    said = [line for line in result.stderr.decode().splitlines() if line.startswith("predict: ")]
+    return pd.read_csv(BytesIO(result.stdout)).filter(regex="^p_").to_numpy(), said[2:-1]
+
+
+@pytest.mark.slow
+def test_clinical_variables_are_given_for_all_images_or_by_a_table(clinical_project: Path) -> None:
+    unknown, said = predicted(clinical_project)
+    variables = "--age, --sex, --localization, --clinical"
+    assert said == [f"predict: age, sex and localization are unknown: the head was trained with them ({variables})"]
+    of_all, said = predicted(clinical_project, "--age", "80", "--sex", " Male", "--localization", "back")
+    assert said == []
+    assert (np.abs(of_all - unknown).max(axis=1) > 1e-3).all()
+    (clinical_project / "known.csv").write_text("isic_id,dx,age_approx,gender,location\na,nv,80,male,back\n")
+    of_table, said = predicted(clinical_project, "--clinical", "known.csv")
+    assert said == ["predict: unknown for some of the 2 images: age of 1, sex of 1, localization of 1"]
+    np.testing.assert_allclose(of_table, [of_all[0], unknown[1]], atol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_value_that_the_head_never_saw_is_said_and_counts_as_unknown(clinical_project: Path) -> None:
+    never, said = predicted(clinical_project, "--age", "80", "--sex", "male", "--localization", "elbow")
+    assert said == [
+        "predict: localization elbow counts as unknown, for the head was not trained with it; it knows back, face"
+    ]
+    unknown, said = predicted(clinical_project, "--age", "80", "--sex", "male")
+    assert said == ["predict: localization is unknown: the head was trained with it"]
+    np.testing.assert_allclose(never, unknown, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_head_without_clinical_variables_does_not_use_them(project: Path) -> None:
+    given, said = predicted(project, "--age", "80", "--sex", "male")
+    assert said == ["predict: age and sex are not used: the head was trained without them (train.clinical)"]
+    np.testing.assert_array_equal(given, predicted(project)[0])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--age", "121"], "argument --age: '121' is not an age of 0 to 120 years"),
+        (["--age", "-1"], "argument --age: '-1' is not an age of 0 to 120 years"),
+        (["--age", "nan"], "argument --age: 'nan' is not an age of 0 to 120 years"),
+        (["--age", "old"], "argument --age: 'old' is not an age of 0 to 120 years"),
+        (["--clinical", "a.csv", "--age", "0"], "--clinical has the values of each image: leave out --age, --sex and"),
+    ],
+)
+def test_clinical_options_that_make_no_sense_are_refused(
+    options: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["predict", "images", *options])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert f"error: {message}" in capsys.readouterr().err
+
+
+def test_a_clinical_table_that_cannot_be_used_is_one_line_before_any_work(project: Path) -> None:
+    result = predict(project, "images", "--clinical", "missing.csv", status=1)
+    assert result.stderr.decode() == "error: label table missing.csv cannot be read: No such file or directory\n"
 
 
 def screen(written: str) -> list[str]:
