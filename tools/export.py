@@ -49,10 +49,9 @@ def second_input_in_words(clinical: ClinicalEncoder) -> str:
     """Return what the numbers of the input `clinical` stand for, and those of an image of which nothing is known."""
     meaning = "1 where it is so and 0 where not"
     if clinical.age:
-        meaning = (
-            f"age is (years - {clinical.age[0]:.9g}) / {clinical.age[1]:.9g}, 0 where unknown; others are {meaning}"
-        )
-    nothing = ", ".join(f"{number:.0f}" for number in clinical.unknown())
+        age = f"(years - {clinical.age.mean:.9g}) / {clinical.age.deviation:.9g}"
+        meaning = f"age is {age}, 0 where unknown; others are {meaning}"
+    nothing = ", ".join(f"{number:.3g}" for number in clinical.unknown())
     return (
         f"its second input, clinical, takes {len(clinical.names)} numbers: {', '.join(clinical.names)} ({meaning}); "
         f"zeros do not mean unknown: where nothing is known the numbers are {nothing}"

@@ -57,7 +57,9 @@ def main() -> None:
 
     configure_image_libraries()
     params = load_params(changes=arguments.changes)
-    where = {"directory": str(arguments.directory), "labels": arguments.labels and str(arguments.labels)}
+    where = {"directory": str(arguments.directory)}
+    if arguments.labels or not any(change.startswith("data.labels=") for change in arguments.changes):
+        where["labels"] = arguments.labels and str(arguments.labels)
     images = read_images(params.data.model_copy(update=where))
     arguments.out.mkdir(parents=True, exist_ok=True)  # before the work: a file may have this name
     predictions = predict_external(images, params.evaluate)
@@ -99,8 +101,9 @@ def read_images(data: Data) -> pd.DataFrame:
     for line in warnings:
         print(f"warning: external: {one_line(line)}", file=sys.stderr)
     labels, found = read_folder(data, files)
+    matched = match_files(labels["file"], found)
     labels = labels[labels["label"] != ""]
-    images, rejected = inspect_images(labels, match_files(labels["file"], found), inspect, "external")
+    images, rejected = inspect_images(labels, matched, inspect, "external")
     if len(rejected):
         reasons = "; ".join(rejected["reason"].head(5))
         raise DataError(f"{len(rejected)} of {len(labels)} labelled images are bad: {reasons}: fix or remove them")

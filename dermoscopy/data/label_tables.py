@@ -16,6 +16,7 @@ import pandas as pd
 import pandera.pandas as pa
 
 from dermoscopy.data.image_files import SUFFIXES
+from dermoscopy.data.matching import match_names
 from dermoscopy.runtime.errors import DataError, first_few
 from dermoscopy.runtime.params import Columns
 
@@ -186,8 +187,13 @@ def with_patients(labels: pd.DataFrame) -> pd.DataFrame:
 
 
 def look_at_all(paths: Sequence[Path], columns: Columns) -> list[LabelTable]:
-    """Return what some CSV files have; a DataError if one is no such file, or none has a column that is named."""
-    tables = [look_at(path, columns) for path in paths]
+    """Return what those of some files have that are CSV; a DataError if none has a column that is named."""
+    tables = []
+    for path in paths:
+        try:
+            tables.append(look_at(path, columns))
+        except DataError as error:
+            print(f"warning: {error}: it is not used", file=sys.stderr)
     require_columns(tables, columns)
     return tables
 
@@ -249,7 +255,9 @@ def _are_hot(path: Path, separator: str, blank: int, columns: list[str]) -> bool
 def choose_label_table(tables: Sequence[LabelTable], unread: Sequence[str], labels: Path | None) -> LabelTable:
     """Return the table that has the labels; `unread` says why others could not be looked at."""
     if labels is not None:
-        (table,) = (table for table in tables if table.path == labels)
+        table = next((table for table in tables if table.path == labels), None)
+        if table is None:
+            raise DataError(f"the label table {labels} is not here: bring it back, or correct data.labels")
         if not table.has_labels:
             raise DataError(table.question)
         return table
@@ -325,13 +333,13 @@ def join(labels: pd.DataFrame, other: pd.DataFrame, path: Path, other_path: Path
     Raises:
         DataError: both know an image's lesion or patient, and not the same.
     """
-    ours, theirs = labels["file"], other["file"]
-    if not theirs.isin(ours).any():  # one of them may name files with their folders
-        ours, theirs = image_ids(ours), image_ids(theirs)
-    if not theirs.isin(ours).any():
+    ours = labels["file"]
+    meant = {name: found[0] for name, found in match_names(other["file"], ours).items() if len(found) == 1}
+    if not meant:
         print(f"warning: {other_path} names none of the images of {path}: it is not used", file=sys.stderr)
         return labels
-    other = other.set_index(theirs)
+    other = other[other["file"].isin(meant)]
+    other = other.set_index(other["file"].map(meant))
     joined = labels.copy()
     for name in other.columns.drop(["file", "label"], errors="ignore"):
         more = ours.map(other[name])

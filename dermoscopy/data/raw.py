@@ -1,7 +1,6 @@
 """The raw data: labels and image files, as data/raw or the user's folder has them, and which file an image has."""
 
 import sys
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from unicodedata import normalize
@@ -18,6 +17,7 @@ from dermoscopy.data.label_tables import (
     with_metadata,
 )
 from dermoscopy.data.listing import read_listing
+from dermoscopy.data.matching import match_names
 from dermoscopy.data.sources.directory import FOLDERS, ListedFile, labels_path, listed
 from dermoscopy.runtime.errors import DataError, first_few
 from dermoscopy.runtime.files import located, project_paths, user_path
@@ -83,45 +83,9 @@ def labels_by_folder(images: Sequence[str], folder: Path) -> pd.DataFrame:
 
 
 def match_files(wanted: Iterable[str], images: Sequence[ListedFile]) -> dict[str, list[ListedFile]]:
-    """Return the files that each of `wanted` means, which is `file` of labels: those of its name.
-
-    Where several have this name, folders decide: the longest common end of both paths, whatever stands before it on
-    another machine. A file belongs to the one that shares most with it.
-    """
+    """Return the files that each of `wanted` means, which is `file` of labels; see `match_names`."""
     files: dict[str, list[ListedFile]] = {}
     for image in images:
-        files.setdefault(normalize("NFC", PurePosixPath(image.path).stem), []).append(image)
-    of_name: dict[str, list[str]] = {}
-    for name in wanted:
-        of_name.setdefault(name.rsplit("/", 1)[-1], []).append(name)
-    matched: dict[str, list[ListedFile]] = {}
-    for stem, names in of_name.items():
-        found = files.get(stem, [])
-        matched |= {names[0]: found} if len(names) == 1 and len(found) < 2 else _match_folders(names, found)
-    return matched
-
-
-def _match_folders(names: Sequence[str], files: Sequence[ListedFile]) -> dict[str, list[ListedFile]]:
-    """Return the files that each name means, where all have one name but for folders."""
-    by_end: dict[tuple[str, ...], list[ListedFile]] = {}
-    for file in files:
-        folders = _folders(normalize("NFC", file.path))
-        for length in range(len(folders) + 1):
-            by_end.setdefault(folders[:length], []).append(file)
-    shared: dict[str, tuple[str, ...]] = {}
-    for name in names:
-        folders = _folders(name)
-        shared[name] = next((folders[:n] for n in range(len(folders), 0, -1) if folders[:n] in by_end), ())
-    claims = Counter(shared.values())
-    owner: dict[str, tuple[str, ...]] = {}
-    for end in sorted(claims, key=len):  # the longest has the last word
-        owner |= {file.path: end for file in by_end.get(end, [])}
-    return {
-        name: [file for file in by_end.get(end, []) if owner[file.path] == end and claims[end] == 1]
-        for name, end in shared.items()
-    }
-
-
-def _folders(path: str) -> tuple[str, ...]:
-    """Return the folders of a path, from the one right above the file outward."""
-    return tuple(path.split("/")[-2::-1])
+        name = normalize("NFC", image.path).removesuffix(PurePosixPath(image.path).suffix)
+        files.setdefault(name, []).append(image)
+    return {name: [file for one in found for file in files[one]] for name, found in match_names(wanted, files).items()}

@@ -26,7 +26,7 @@ def assign_parts(manifest: pd.DataFrame, split: Split) -> "pd.Series[str]":
     fractions = {"test": split.test, "validation": split.validation}
     wanted = {part: fraction for part, fraction in fractions.items() if fraction > 0}
     groups_of = pd.Series(group).groupby(manifest["label"].to_numpy()).nunique()
-    label = stratum(manifest["label"], group, unit, parts=len(wanted) + 1)
+    label = stratum(manifest["label"], group, groups_of, unit, parts=len(wanted) + 1)
 
     def too_rare(missing: str) -> DataError:
         remedy = ", or enlarge split.validation and split.test" if groups_of[missing] > len(wanted) else ""
@@ -35,6 +35,8 @@ def assign_parts(manifest: pd.DataFrame, split: Split) -> "pd.Series[str]":
             f"images of it, or leave the class out of the labels{remedy}"
         )
 
+    if groups_of.min() <= len(wanted) and unit == "patient":
+        raise too_rare(str(groups_of.idxmin()))
     rarest = label.value_counts().index[-1]
     if (label == rarest).sum() <= len(wanted):
         raise too_rare(rarest)
@@ -57,12 +59,13 @@ def assign_parts(manifest: pd.DataFrame, split: Split) -> "pd.Series[str]":
         for missing in sorted(set(label) - set(label[part_of_group == part])):
             raise too_rare(missing)
     part_of_image = pd.Series(part_of_group.reindex(group).to_numpy(), manifest.index)
-    learnt = manifest["label"][part_of_image == "train"]
-    for missing in sorted(set(manifest["label"]) - set(learnt)):
-        raise DataError(
-            f"class {missing} has no training image: its images are in {unit}s that have mostly other labels: "
-            "correct these labels, add images of it, or try another split.seed"
-        )
+    # a group may stand for another label than some of its images have
+    for part in [*wanted, "train"] if unit == "patient" else ["train"]:
+        for missing in sorted(set(manifest["label"]) - set(manifest["label"][part_of_image == part])):
+            raise DataError(
+                f"class {missing} has no {'training' if part == 'train' else part} image: its images are in {unit}s that have mostly other labels: "
+                "correct these labels, add images of it, or try another split.seed"
+            )
     return part_of_image
 
 
@@ -86,12 +89,15 @@ def assign_folds(manifest: pd.DataFrame, folds: int, split: Split) -> NDArray[np
     return fold
 
 
-def stratum(label: "pd.Series[str]", group: NDArray[np.int32], unit: str, parts: int) -> "pd.Series[str]":
+def stratum(
+    label: "pd.Series[str]", group: NDArray[np.int32], groups_of: "pd.Series[int]", unit: str, parts: int
+) -> "pd.Series[str]":
     """Return the label that stands for each group, by group, where groups are drawn.
 
     A lesion has one diagnosis: the most frequent label of its images, of several the first in alphabetical order. A
     patient has many: the one that is rarest among all images, so that rare ones are shared out. A label that stands for
-    fewer patients than there are parts, although more have it, gives way to the most frequent one.
+    fewer patients than there are parts, although `groups_of` as many or more have it, gives way to the one that stands
+    for most.
     """
     counts = pd.DataFrame({"group": group, "label": label}).groupby(["group", "label"], as_index=False).size()
     if unit != "patient":
@@ -100,8 +106,8 @@ def stratum(label: "pd.Series[str]", group: NDArray[np.int32], unit: str, parts:
     counts["size"] = counts["label"].map(label.value_counts())
     counts = counts.sort_values(["group", "size", "label"])
     chosen = counts.drop_duplicates("group").set_index("group")["label"]
-    frequency = chosen.map(chosen.value_counts())
-    return chosen.mask(frequency < parts, label.value_counts().index[0])
+    stands_for = chosen.value_counts()
+    return chosen.mask((chosen.map(stands_for) < parts) & (chosen.map(groups_of) >= parts), stands_for.index[0])
 
 
 def unit_of(manifest: pd.DataFrame, split: Split) -> str:

@@ -97,7 +97,10 @@ class FeatureReader:
         info: what made them.
         image_ids: the image of each row.
         sha256: its content when it was seen.
+        scaled: how many numbers at the end of each feature are of the scale 1 already, as features are not.
     """
+
+    scaled = 0
 
     def __init__(self, folder: Path = FEATURES, views: int | None = None) -> None:
         """Open a folder; a DataError if a file is missing, damaged or contradicts the others.

@@ -59,28 +59,16 @@ class LinearHead:
 
 
 def clinical_shifts(head: LinearHead, encoder: ClinicalEncoder) -> pd.DataFrame:
-    """Return what each clinical value adds to each logit, beside that of the average training image.
+    """Return what each clinical value adds to the logit of each class, beside the mean of all classes.
 
-    A row a value, by `encoder.names` but for age, of which a row is ten years more; a column a class, by its number.
+    What is added to all alike changes no probability. A row a value, by `encoder.names` but for age, of which a row is
+    ten years more; a column a class, by its number.
     """
-    numbers = len(encoder.names)
-    average = head.mean[-numbers:]
-    rows: dict[str, NDArray[np.float64]] = {}
-    for place, name in enumerate(encoder.names):
-        image = average.copy()
-        variable = name.split(":")[0]
-        if name == "age":
-            assert encoder.age is not None  # it has this number
-            image[place] += 10 / encoder.age[1]
-            name = "age: ten years more"
-        elif variable == "age":
-            image[place - 1 : place + 1] = 0, 1
-        else:
-            block = [other.startswith(f"{variable}:") for other in encoder.names]
-            image[block] = 0
-            image[place] = 1
-        rows[name] = head.shift(image.astype(np.float32)[None])[0]
-    return pd.DataFrame.from_dict(rows, orient="index")
+    rows = head.shift(np.eye(len(encoder.names), dtype=np.float32))
+    if encoder.age:
+        rows[0] *= 10 / encoder.age.deviation
+    names = ["age: ten years more" if name == "age" else name for name in encoder.names]
+    return pd.DataFrame(rows - rows.mean(axis=1, keepdims=True), index=pd.Index(names))
 
 
 def linear_head(head: "keras.Model") -> LinearHead:

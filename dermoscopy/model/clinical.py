@@ -13,37 +13,57 @@ from dermoscopy.runtime.errors import DataError
 
 Variable = Literal["age", "sex", "localization"]
 UNKNOWN = ("", "unknown")
+FEW = 10  # training images; what fewer have is learnt from nothing, and counts as unknown
+
+
+class Age(BaseModel):
+    """Mean and standard deviation in years; whether there is a number that says that it is unknown."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mean: float
+    deviation: float
+    unknown: bool
+
+
+class Category(BaseModel):
+    """The known values, which have a number, and their shares of the training images of which the value is known.
+
+    What is unknown has a number of its own, or where too few training images were unknown the shares.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    known: list[str]
+    shares: list[float]
+    unknown: bool
 
 
 class ClinicalEncoder(BaseModel):
     """How clinical variables become numbers, as it was learnt from the training images.
 
-    Age is standardised, with the mean where it is unknown and a number that says so; of sex and localization each value
-    of the training images has a number, 0 or 1, and one more stands for all that is unknown or was never seen.
-
-    Attributes:
-        age: mean and standard deviation in years, or None where age is not used.
-        sex, localization: the values that have a number, or None where it is not used.
+    Age is standardised, with the mean where it is unknown; of sex and localization each value that FEW training images
+    or more have has a number, 0 or 1. Whatever is rarer, new or unknown counts as unknown.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    age: tuple[float, float] | None = None
-    sex: list[str] | None = None
-    localization: list[str] | None = None
+    age: Age | None = None
+    sex: Category | None = None
+    localization: Category | None = None
 
     @property
     def names(self) -> list[str]:
         """What each number stands for, such as `localization: face`."""
-        names = ["age", "age: unknown"] if self.age else []
-        for variable, values in self._categories.items():
-            names += [f"{variable}: {value}" for value in [*values, "unknown"]]
+        names = ["age", *["age: unknown"] * self.age.unknown] if self.age else []
+        for variable, category in self._categories.items():
+            names += [f"{variable}: {value}" for value in [*category.known, *["unknown"] * category.unknown]]
         return names
 
     @property
-    def _categories(self) -> dict[str, list[str]]:
+    def _categories(self) -> dict[str, Category]:
         found = {"sex": self.sex, "localization": self.localization}
-        return {variable: values for variable, values in found.items() if values is not None}
+        return {variable: category for variable, category in found.items() if category is not None}
 
     def unknown(self) -> NDArray[np.float32]:
         """Return the numbers, (len(names),), of an image of which nothing is known."""
@@ -51,37 +71,49 @@ class ClinicalEncoder(BaseModel):
 
     def encode(self, images: pd.DataFrame) -> NDArray[np.float32]:
         """Return the numbers, (images, len(names)), of images; a variable that the table lacks is unknown."""
-        columns: list[NDArray[np.float64]] = []
+        blocks = [np.empty((len(images), 0))]
         if self.age:
-            mean, deviation = self.age
             age = images["age"].to_numpy(np.float64) if "age" in images else np.full(len(images), np.nan)
             missing = np.isnan(age)
-            columns += [np.where(missing, 0, (age - mean) / deviation), missing.astype(np.float64)]
-        for variable, values in self._categories.items():
+            blocks.append(np.where(missing, 0, (age - self.age.mean) / self.age.deviation)[:, None])
+            blocks += [missing[:, None]] * self.age.unknown
+        for variable, category in self._categories.items():
             value = images[variable].str.strip().str.lower() if variable in images else pd.Series("", images.index)
-            codes = pd.Index(values).get_indexer(pd.Index(value))
-            columns += list(np.eye(len(values) + 1)[codes].T)  # -1, what is not among them, is the last
-        return np.column_stack(columns).astype(np.float32) if columns else np.empty((len(images), 0), np.float32)
+            codes = pd.Index(category.known).get_indexer(pd.Index(value))  # -1 is none of them, the last row below
+            nothing = [*np.zeros(len(category.known)), 1] if category.unknown else category.shares
+            known = np.eye(len(category.known), len(nothing))
+            blocks.append(np.vstack([known, nothing])[codes])
+        return np.concatenate(blocks, axis=1).astype(np.float32)
 
 
 def fit_encoder(training: pd.DataFrame, variables: Sequence[Variable]) -> ClinicalEncoder:
     """Return the encoder of some variables, learnt from the training images.
 
     Raises:
-        DataError: the manifest does not have a variable, or it is unknown for all training images.
+        DataError: a variable is known, or has a value, for fewer than FEW training images.
     """
-    learnt: dict[str, object] = {}
+    learnt: dict[str, Age | Category] = {}
     for variable in variables:
         values = training[variable] if variable in training else pd.Series(dtype=str)
         known = values.dropna() if variable == "age" else values[~values.isin(UNKNOWN)]
-        if known.empty:
+        counts = known.value_counts()
+        frequent = sorted(str(value) for value in counts.index[counts >= FEW])
+        if len(known) < FEW or (variable != "age" and not frequent):
             raise DataError(
-                f"train.clinical names {variable}, which no label table knows of the training images: leave it out, or "
-                f"name its column by data.columns.{variable}"
+                f"train.clinical names {variable}, of which the label table says too little, {len(known)} of "
+                f"{len(training)} training images: leave it out, or name its column by data.columns.{variable}"
             )
-        # an age that never changes is left as it is
-        learnt[variable] = (
-            (float(known.mean()), float(known.std(ddof=0)) or 1.0) if variable == "age" else sorted(set(known))
+        if variable == "age":
+            # an age that never changes is left as it is
+            deviation = float(known.std(ddof=0)) or 1.0
+            unknown = bool(training["age"].isna().sum() >= FEW)
+            learnt["age"] = Age(mean=float(known.mean()), deviation=deviation, unknown=unknown)
+            continue
+        seen = counts.reindex(frequent)
+        learnt[variable] = Category(
+            known=frequent,
+            shares=[float(share) for share in seen / seen.sum()],
+            unknown=bool(len(training) - seen.sum() >= FEW),
         )
     return ClinicalEncoder.model_validate(learnt)
 
@@ -95,7 +127,8 @@ class ClinicalFeatures(FeatureReader):
         self.image_ids, self.sha256 = features.image_ids, features.sha256
         known = images.set_index("image_id").reindex(features.image_ids)
         self._numbers = encoder.encode(known.reset_index())
-        self.info = features.info.model_copy(update={"dim": features.info.dim + self._numbers.shape[1]})
+        self.scaled = self._numbers.shape[1]
+        self.info = features.info.model_copy(update={"dim": features.info.dim + self.scaled})
 
     def view(self, view: int, rows: NDArray[np.intp]) -> NDArray[np.float32]:
         return np.concatenate([self._features.view(view, rows), self._numbers[rows]], axis=-1)

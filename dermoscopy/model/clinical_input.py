@@ -1,5 +1,6 @@
 """Clinical variables of new images, as a user gives them, and what the trained head makes of them."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -41,7 +42,7 @@ def read_clinical(path: Path, files: Sequence[Path], columns: Columns) -> pd.Dat
             "localization, or set data.columns"
         )
     rows = read_table_of_images(replace(table, named=named, classes=[])).set_index("file")
-    paths = [file.absolute().as_posix() for file in files]
+    paths = [os.path.abspath(file) for file in files]  # noqa: PTH100 - without "..", and links stay
     images = [ListedFile("image", name, 0, 0) for name in dict.fromkeys(paths)]
     row_of: dict[str, str] = {}
     for name, found in match_files(rows.index, images).items():
@@ -78,7 +79,7 @@ def remarks(encoder: ClinicalEncoder | None, known: pd.DataFrame) -> list[str]:
     for variable in used:
         if variable == "age" or variable not in known:
             continue
-        seen = getattr(encoder, variable)
+        seen = getattr(encoder, variable).known
         if never := sorted(set(known[variable]) - {*seen, *UNKNOWN}):
             lines.append(
                 f"{variable} {first_few(never)} counts as unknown, for the head was not trained with it; it knows "

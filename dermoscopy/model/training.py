@@ -47,7 +47,10 @@ def feature_moments(features: FeatureReader, rows: NDArray[np.intp]) -> tuple[ND
     for view in range(features.info.views):
         for start in range(0, len(rows), IMAGES_AT_A_TIME):
             scaler.partial_fit(features.view(view, rows[start : start + IMAGES_AT_A_TIME]).astype(np.float64))
-    return scaler.mean_, scaler.scale_**2
+    mean, scale = scaler.mean_, scaler.scale_
+    if features.scaled:  # a rare value would be a number of many times the scale of the others
+        mean[-features.scaled :], scale[-features.scaled :] = 0, 1
+    return mean, scale**2
 
 
 def predict_views(head: keras.Model, features: FeatureReader, rows: NDArray[np.intp]) -> NDArray[np.float32]:

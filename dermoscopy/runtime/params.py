@@ -119,6 +119,13 @@ class Train(Section):
     clinical: list[Literal["age", "sex", "localization"]]
     seed: Seed
 
+    @field_validator("clinical")
+    @classmethod
+    def _named_once(cls, value: list[str]) -> list[str]:
+        if len(value) != len(set(value)):
+            raise ValueError(f"train.clinical = {value} names one twice: name each once")
+        return value
+
 
 class Evaluate(Section):
     """Which predictions are scored, of the image itself or (tta) the mean over all its views, and how.

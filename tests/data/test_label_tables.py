@@ -316,6 +316,14 @@ class TestForms:
         ):
             self.read_tables(tmp_path, one="image,dx,lesion_id\na,nv,L1\n", two="image,lesion_id,age\na,L2,5\n")
 
+    def test_images_are_joined_by_their_names_and_folders_each_for_itself(self, tmp_path: Path) -> None:
+        labels = self.read_tables(
+            tmp_path,
+            labels="image,dx\nmel/1.jpg,mel\nnv/1.jpg,nv\nnv/2.jpg,nv\n3.jpg,nv\nx/4,nv\n",
+            patients="image,patient_id\nimages/mel/1,P1\nimages/nv/1,P2\n2,P3\n3,P4\ny/4.png,P5\n",
+        )
+        assert labels["patient_id"].to_list() == ["P1", "P2", "P3", "P4", "P5"]
+
     def test_a_table_of_other_images_says_nothing_and_that_is_said(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:

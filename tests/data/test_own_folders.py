@@ -271,6 +271,25 @@ class TestLesionsAndPatients:
         assert parts.groupby(table["patient_id"]).nunique().max() == 1
         assert set(parts[table["label"] == "mel"]) == {"train", "validation", "test"}
 
+    def test_a_class_that_nearly_all_patients_have_beside_rarer_ones_is_no_rare_class(self, folder: Path) -> None:
+        # each patient has nv, and all but one also mel or bcc
+        self.many(folder, "patient_id", lambda number: f"P{number // 4}")
+        kinds = {0: "mel", 1: "bcc"}
+        rows = [f"{n},{kinds[n // 4 % 2] if n % 4 == 0 and n > 3 else 'nv'},P{n // 4}\n" for n in range(80)]
+        (folder / "t.csv").write_text("image,label,patient_id\n" + "".join(rows))
+        table = run(folder)
+        parts = self.parts()
+        for label in ("nv", "mel", "bcc"):
+            assert set(parts[table["label"] == label]) == {"train", "validation", "test"}
+
+    def test_a_class_of_two_patients_is_named(self, folder: Path) -> None:
+        self.many(folder, "patient_id", lambda number: f"P{number // 4}")
+        rows = [f"{n},{'df' if n in (0, 8) else 'mel' if n % 8 == 1 else 'nv'},P{n // 4}\n" for n in range(80)]
+        (folder / "t.csv").write_text("image,label,patient_id\n" + "".join(rows))
+        run(folder)
+        with pytest.raises(DataError, match="class df has 2 of 20 patients, too few to appear in every part"):
+            self.parts()
+
     def test_an_image_of_an_unknown_lesion_is_a_group_of_its_own(self, folder: Path) -> None:
         self.many(folder, "lesion_id", lambda number: "L" if number < 3 else "")
         table = run(folder)

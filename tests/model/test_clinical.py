@@ -16,14 +16,16 @@ from tests.support.params_file import PARAMS
 
 @pytest.fixture
 def training() -> pd.DataFrame:
-    """Four images of known and unknown patients."""
-    return pd.DataFrame(
+    """Forty images, ten each of four kinds of patient, and two of a place that no other image shows."""
+    table = pd.DataFrame(
         {
             "age": [40.0, 60.0, np.nan, 50.0],
             "sex": ["male", "female", "", "male"],
             "localization": ["back", "unknown", "face", "back"],
         }
     )
+    rare = pd.DataFrame({"age": 50.0, "sex": "male", "localization": "acral"}, index=range(2))
+    return pd.concat([table] * 10 + [rare], ignore_index=True)
 
 
 def test_numbers_are_standardised_ages_and_a_place_for_each_value(training: pd.DataFrame) -> None:
@@ -32,45 +34,52 @@ def test_numbers_are_standardised_ages_and_a_place_for_each_value(training: pd.D
         *("age", "age: unknown", "sex: female", "sex: male", "sex: unknown"),
         *("localization: back", "localization: face", "localization: unknown"),
     ]
-    ten_years = 10 / np.std([40, 60, 50])
-    assert encoder.encode(training).tolist() == pytest.approx(
-        np.array(
-            [
-                [-ten_years, 0, 0, 1, 0, 1, 0, 0],
-                [ten_years, 0, 1, 0, 0, 0, 0, 1],
-                [0, 1, 0, 0, 1, 0, 1, 0],
-                [0, 0, 0, 1, 0, 1, 0, 0],
-            ]
-        ),
-        abs=1e-6,
-    )
+    ten_years = 10 / training["age"].std(ddof=0)
+    expected = [
+        [-ten_years, 0, 0, 1, 0, 1, 0, 0],
+        [ten_years, 0, 1, 0, 0, 0, 0, 1],
+        [0, 1, 0, 0, 1, 0, 1, 0],
+        [0, 0, 0, 1, 0, 1, 0, 0],
+    ]
+    assert encoder.encode(training.head(4)).tolist() == [pytest.approx(row, abs=1e-6) for row in expected]
 
 
-def test_what_training_never_saw_or_nobody_knows_is_unknown(training: pd.DataFrame) -> None:
+def test_what_training_hardly_or_never_saw_or_nobody_knows_is_unknown(training: pd.DataFrame) -> None:
     encoder = fit_encoder(training, ["age", "sex", "localization"])
     expected = [0, 1, 0, 0, 1, 0, 0, 1]
     assert encoder.unknown().tolist() == expected
-    strange = pd.DataFrame({"age": [np.nan], "sex": ["other"], "localization": ["elbow"]})
-    assert encoder.encode(strange).tolist() == [expected]
+    strange = pd.DataFrame({"age": [np.nan] * 2, "sex": ["other", "unknown"], "localization": ["elbow", "acral"]})
+    assert encoder.encode(strange).tolist() == [expected, expected]
     assert encoder.encode(pd.DataFrame({"sex": [" Male "]})).tolist() == [[0, 1, 0, 1, 0, 0, 0, 1]]
+
+
+def test_what_training_always_knew_is_the_average_where_it_is_unknown() -> None:
+    training = pd.DataFrame({"age": [50.0, 60.0] * 20, "sex": ["male"] * 30 + ["female"] * 10})
+    encoder = fit_encoder(training, ["age", "sex"])
+    assert encoder.names == ["age", "sex: female", "sex: male"]
+    assert encoder.unknown().tolist() == [0, 0.25, 0.75]
 
 
 def test_only_the_variables_that_are_asked_for_are_used(training: pd.DataFrame) -> None:
     assert fit_encoder(training, ["sex"]).names == ["sex: female", "sex: male", "sex: unknown"]
-    assert ClinicalEncoder().encode(training).shape == (4, 0)
+    assert ClinicalEncoder().encode(training).shape == (42, 0)
 
 
 def test_an_age_that_never_changes_stays_finite() -> None:
-    encoder = fit_encoder(pd.DataFrame({"age": [50.0, 50.0]}), ["age"])
-    assert encoder.encode(pd.DataFrame({"age": [50.0, 51.0]})).tolist() == [[0, 0], [1, 0]]
+    encoder = fit_encoder(pd.DataFrame({"age": [50.0] * 10}), ["age"])
+    assert encoder.encode(pd.DataFrame({"age": [50.0, 51.0, np.nan]})).tolist() == [[0], [1], [0]]
 
 
 @pytest.mark.parametrize(
     "table",
-    [pd.DataFrame({"age": [1.0]}), pd.DataFrame({"sex": ["", "unknown"]})],
-    ids=["no column", "nothing known"],
+    [
+        pd.DataFrame({"age": [1.0]}),
+        pd.DataFrame({"sex": ["", "unknown"] * 20}),
+        pd.DataFrame({"sex": [f"text {number}" for number in range(50)]}),
+    ],
+    ids=["no column", "nothing known", "each another"],
 )
-def test_a_variable_that_nobody_knows_is_refused(table: pd.DataFrame) -> None:
+def test_a_variable_of_which_too_little_is_known_is_refused(table: pd.DataFrame) -> None:
     with pytest.raises(DataError, match=r"train\.clinical names sex, .* leave it out, or name .* data\.columns\.sex"):
         fit_encoder(table, ["sex"])
 
@@ -84,6 +93,7 @@ def test_numbers_stand_behind_every_view_of_their_image(tmp_path: Path, training
     values = np.arange(4 * 2 * 3, dtype=np.float32).reshape(4, 2, 3)
     features = write_feature_folder(tmp_path / "features", values)
     encoder = fit_encoder(training, ["age", "sex"])
+    training = training.head(4)
     images = training.assign(image_id=features.image_ids)[::-1]  # in another order
     both = ClinicalFeatures(features, images, encoder)
     numbers = encoder.encode(training)

@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dermoscopy.model.clinical import ClinicalEncoder
 from dermoscopy.model.clinical_input import read_clinical, remarks
 from dermoscopy.runtime.errors import DataError
 from dermoscopy.runtime.params import Columns
+from tests.support.clinical import make_encoder
 
-ENCODER = ClinicalEncoder(age=(50, 15), sex=["female", "male"], localization=["back", "lower extremity"])
+ENCODER = make_encoder(age=(50, 15), sex=["female", "male"], localization=["back", "lower extremity"])
 FILES = [Path("images/a.jpg"), Path("images/b.png"), Path("c.jpeg")]
 
 
@@ -97,7 +97,7 @@ def test_values_that_the_head_never_saw_are_named_with_those_it_knows() -> None:
 def test_what_the_head_does_not_use_is_named() -> None:
     given = pd.DataFrame({"age": [50.0], "sex": "male", "localization": ""})
     assert remarks(None, given) == ["age and sex are not used: the head was trained without them (train.clinical)"]
-    assert remarks(ClinicalEncoder(age=(50, 15)), given) == [
+    assert remarks(make_encoder(age=(50, 15)), given) == [
         "sex is not used: the head was trained without it (train.clinical)"
     ]
     assert remarks(None, pd.DataFrame(index=range(1))) == []

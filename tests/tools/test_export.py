@@ -11,12 +11,13 @@ from dermoscopy.data.images import read_image
 from dermoscopy.features.views import Warp, render_views
 from dermoscopy.model.clinical import ClinicalEncoder
 from tests.support.classifier_project import compute_features, write_classifier
+from tests.support.clinical import make_encoder
 from tests.support.params_file import write_params
 from tests.support.photographs import write_photographs
 from tests.support.tool import run_tool
 from tools.export import second_input_in_words
 
-ENCODER = ClinicalEncoder(age=(51.25, 15.5), sex=["female", "male"], localization=["back", "lower extremity"])
+ENCODER = make_encoder(age=(51.25, 15.5), sex=["female", "male"], localization=["back", "lower extremity"])
 KNOWN = pd.DataFrame(
     {"age": [20, np.nan, 80], "sex": ["male", "female", ""], "localization": ["back", "elbow", "lower extremity"]}
 )
@@ -29,7 +30,7 @@ def test_the_numbers_of_the_second_input_and_those_of_nothing_known_are_said() -
         "where unknown; others are 1 where it is so and 0 where not); zeros do not mean unknown: where nothing is "
         "known the numbers are 0, 1, 0, 0, 1, 0, 0, 1"
     )
-    assert second_input_in_words(ClinicalEncoder(sex=["male"])) == (
+    assert second_input_in_words(make_encoder(sex=["male"])) == (
         "its second input, clinical, takes 2 numbers: sex: male, sex: unknown (1 where it is so and 0 where not); "
         "zeros do not mean unknown: where nothing is known the numbers are 0, 1"
     )

@@ -10,8 +10,8 @@ import pytest
 from dermoscopy.data.groups import group_ids
 from dermoscopy.data.tables import write_table
 from dermoscopy.model.classifier import Classifier
-from dermoscopy.model.clinical import ClinicalEncoder
 from tests.support.classifier_project import compute_features, write_classifier
+from tests.support.clinical import make_encoder
 from tests.support.params_file import PARAMS
 from tests.support.photographs import write_photographs
 from tests.support.prediction_tables import make_predictions
@@ -101,7 +101,7 @@ def test_a_head_with_clinical_variables_takes_them_from_the_label_table(
 ) -> None:
     files = write_photographs(tmp_path / "images", 3)
     features = compute_features(backbones["first"], files)
-    encoder = ClinicalEncoder(age=(50, 15), sex=["female", "male"])
+    encoder = make_encoder(age=(50, 15), sex=["female", "male"])
     write_classifier(tmp_path, backbones["first"], features.reshape(-1, features.shape[-1]), encoder)
     rows = [("nv", "20", "Male"), ("mel", "", "female"), ("nv", "80", "")]
     lines = [f"{file.stem},{','.join(row)}" for file, row in zip(files, rows, strict=True)]

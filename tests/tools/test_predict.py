@@ -14,9 +14,9 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from dermoscopy.model.clinical import ClinicalEncoder
 from dermoscopy.runtime.workspace import PROJECT
 from tests.support.classifier_project import compute_features, write_classifier
+from tests.support.clinical import make_encoder
 from tests.support.params_file import write_params
 from tests.support.photographs import write_photographs
 from tools.predict import classes_to_sum, main, views_in_words, with_sum
@@ -145,7 +145,7 @@ def clinical_project(project: Path, tmp_path_factory: pytest.TempPathFactory, ba
     shutil.copytree(project / "images", folder / "images")
     write_params(folder, {"evaluate": {"malignant": ["mel", "bkl"]}})
     features = compute_features(backbones["first"], sorted((folder / "images").iterdir()))
-    encoder = ClinicalEncoder(age=(50, 15), sex=["female", "male"], localization=["back", "face"])
+    encoder = make_encoder(age=(50, 15), sex=["female", "male"], localization=["back", "face"])
     write_classifier(folder, backbones["first"], features.reshape(-1, features.shape[-1]), encoder)
     return folder
 

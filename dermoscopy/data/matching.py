@@ -1,0 +1,53 @@
+"""Which file is meant by a name that may have folders, of this machine or another."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+
+def match_names(wanted: Iterable[str], available: Iterable[str]) -> dict[str, list[str]]:
+    """Return which of `available` each of `wanted` means; both are names with or without folders, without suffix.
+
+    What has another name is another file. Where several have this name, folders decide: the longest common end of both,
+    whatever stands before it. What is available belongs to the name that shares most with it.
+    """
+    names: dict[str, list[str]] = {}
+    for name in available:
+        names.setdefault(_last(name), []).append(name)
+    of_name: dict[str, list[str]] = {}
+    for name in wanted:
+        of_name.setdefault(_last(name), []).append(name)
+    matched: dict[str, list[str]] = {}
+    for last, several in of_name.items():
+        found = names.get(last, [])
+        matched |= {several[0]: found} if len(several) == 1 and len(found) < 2 else _match_folders(several, found)
+    return matched
+
+
+def _match_folders(wanted: Sequence[str], available: Sequence[str]) -> dict[str, list[str]]:
+    """Return which of `available` each of `wanted` means, where all have one name but for folders."""
+    by_end: dict[tuple[str, ...], list[str]] = {}
+    for name in available:
+        folders = _folders(name)
+        for length in range(len(folders) + 1):
+            by_end.setdefault(folders[:length], []).append(name)
+    shared: dict[str, tuple[str, ...]] = {}
+    for name in wanted:
+        folders = _folders(name)
+        shared[name] = next((folders[:n] for n in range(len(folders), 0, -1) if folders[:n] in by_end), ())
+    claims = Counter(shared.values())
+    owner: dict[str, tuple[str, ...]] = {}
+    for end in sorted(claims, key=len):  # the longest has the last word
+        owner |= dict.fromkeys(by_end.get(end, []), end)
+    return {
+        name: [found for found in by_end.get(end, []) if owner[found] == end] if claims[end] == 1 else []
+        for name, end in shared.items()
+    }
+
+
+def _last(name: str) -> str:
+    return name.rsplit("/", 1)[-1]
+
+
+def _folders(name: str) -> tuple[str, ...]:
+    """Return the folders of a name, from the one right above the file outward."""
+    return tuple(name.split("/")[-2::-1])
