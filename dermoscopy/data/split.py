@@ -63,7 +63,8 @@ def assign_parts(manifest: pd.DataFrame, split: Split) -> "pd.Series[str]":
     for part in [*wanted, "train"] if unit == "patient" else ["train"]:
         for missing in sorted(set(manifest["label"]) - set(manifest["label"][part_of_image == part])):
             raise DataError(
-                f"class {missing} has no {'training' if part == 'train' else part} image: its images are in {unit}s that have mostly other labels: "
+                f"class {missing} has no {'training' if part == 'train' else part} image: its images are in {unit}s "
+                "that have mostly other labels: "
                 "correct these labels, add images of it, or try another split.seed"
             )
     return part_of_image
