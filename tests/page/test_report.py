@@ -374,12 +374,12 @@ def test_an_input_that_is_missing_or_broken_is_named(project: Path, path: str) -
 
 
 def test_the_page_says_what_clinical_values_add_and_what_they_hide(project: Path, keras: Any) -> None:
-    clinical = {"train": {"epochs": 5, "clinical": ["age", "localization"]}}
+    clinical = {"train": {"epochs": 5, "clinical": ["age", "sex"]}}
     write_params(project, PARAMS | clinical)
     run_stages(project, [train, evaluate, report])
     page = (project / "report/index.html").read_text()
-    for words in ("Clinical data", "age: ten years more", "localization: back", "have no place in the map"):
+    for words in ("Clinical data", "age: ten years more", "sex: male", "have no place in the map"):
         assert words in page
     card = (project / "report/MODEL_CARD.md").read_text()
-    assert "squeezed to a square; and age, localization, where known. Out:" in card
+    assert "squeezed to a square; and age, sex, where known. Out:" in card
     assert "they can hide what the image does not show" in card
