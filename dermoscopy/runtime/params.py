@@ -116,13 +116,13 @@ class Train(Section):
     epochs: Annotated[int, Field(ge=1, le=10_000)]
     patience: Annotated[int, Field(ge=1, le=10_000)]
     class_weights: Literal["balanced", "none"]
-    clinical: list[Literal["age", "sex", "localization"]]
+    clinical: list[Literal["age", "sex", "localization"]] | None
     seed: Seed
 
     @field_validator("clinical")
     @classmethod
-    def _named_once(cls, value: list[str]) -> list[str]:
-        if len(value) != len(set(value)):
+    def _named_once(cls, value: list[str] | None) -> list[str] | None:
+        if value is not None and len(value) != len(set(value)):
             raise ValueError(f"train.clinical = {value} names one twice: name each once")
         return value
 
