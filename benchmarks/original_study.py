@@ -38,7 +38,14 @@ HEAD_EPOCHS = 150  # `train.epochs` of params.yaml, as if training never stopped
 MEASURED_HEAD_EPOCHS = 10
 # params of the head that is measured
 TRAIN = Train(
-    dropout=0.5, learning_rate=0.001, batch_size=32, epochs=1, patience=1, class_weights="balanced", clinical=None, seed=1
+    dropout=0.5,
+    learning_rate=0.001,
+    batch_size=32,
+    epochs=1,
+    patience=1,
+    class_weights="balanced",
+    clinical=None,
+    seed=1,
 )
 
 
