@@ -20,7 +20,7 @@ from dermoscopy.data.tables import write_table
 from dermoscopy.model.classifier import Classifier, image_files
 from dermoscopy.model.clinical_input import VARIABLES, read_clinical, remarks
 from dermoscopy.runtime.commands import run_command
-from dermoscopy.runtime.errors import PipelineError, one_line
+from dermoscopy.runtime.errors import PipelineError, enumerated, one_line
 from dermoscopy.runtime.files import standard_stream, user_output
 from dermoscopy.runtime.params import Columns, load_params
 
@@ -136,13 +136,15 @@ def classes_to_sum(classes: list[str], named: Sequence[str] | None) -> tuple[lis
     """
     malignant, unknown = malignant_classes(classes, named)
     if unknown:
-        reason = f"evaluate.malignant must name the malignant classes, for {', '.join(unknown)} may be malignant or not"
+        reason = (
+            f"evaluate.malignant must name the malignant classes, for {enumerated(unknown)} may be malignant or not"
+        )
     elif not malignant:
         reason = "no class of the model is malignant (evaluate.malignant)"
     elif "malignant" in classes and malignant != ["malignant"]:
         reason = "a class has the name malignant, and others are malignant too (evaluate.malignant)"
     else:
-        return malignant, f"p_malignant is the sum of {', '.join(malignant)}, as the screening metrics take it"
+        return malignant, f"p_malignant is the sum of {enumerated(malignant)}, as the screening metrics take it"
     return [], f"there is no column p_malignant: {reason}"
 
 

@@ -4,19 +4,17 @@ A table is understood by the names of its columns (NAMES, or `data.columns` wher
 class of each image, in a column or as a 0/1 column for each class; others are joined to it on the image.
 """
 
-import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import pandas as pd
 import pandera.pandas as pa
 
 from dermoscopy.data.image_files import SUFFIXES
 from dermoscopy.data.matching import match_names
+from dermoscopy.data.table_forms import LabelTable, choose_label_table, look_at_all, read_text, unreadable
 from dermoscopy.runtime.errors import DataError, first_few
 from dermoscopy.runtime.params import Columns
 
@@ -24,37 +22,6 @@ from dermoscopy.runtime.params import Columns
 MISSING = ["", "nan", "na", "n/a", "null", "-"]
 UNKNOWN = [*MISSING, "unknown", "none"]
 CLINICAL = ["dx_type", "age", "sex", "localization"]
-# The column of the label table that each of our columns comes from, by its name in lower case; of several the first.
-NAMES = {
-    # HAM10000; ISIC challenges to 2019; ISIC 2020; ISIC archive; PAD-UFES-20; BCN20000; Derm7pt
-    "image_id": ["image_id", "image", "image_name", "isic_id", "img_id", "bcn_filename", "derm", "filename", "file"],
-    "label": [
-        *("dx", "diagnosis", "diagnostic", "diagnosis_3", "diagnosis_2", "diagnosis_1", "label", "class"),
-        *("benign_malignant", "target"),
-    ],
-    "lesion_id": ["lesion_id", "case_num"],
-    "patient_id": ["patient_id"],
-    "dx_type": ["dx_type", "diagnosis_confirm_type"],
-    "age": ["age", "age_approx"],
-    "sex": ["sex", "gender"],
-    "localization": ["localization", "anatom_site_general", "anatom_site_general_challenge", "region", "location"],
-}
-# ISIC 2020 is a challenge of two classes: the diagnosis of four fifths of its images is unknown.
-NAMES_OF_ISIC_2020 = NAMES | {"label": ["benign_malignant", "target"]}
-# Which of our columns each key of data.columns names.
-OF_PARAM = {
-    "image": "image_id",
-    "label": "label",
-    "lesion": "lesion_id",
-    "patient": "patient_id",
-    "age": "age",
-    "sex": "sex",
-    "localization": "localization",
-}
-# Columns beside the 0/1 columns of the classes, in the ground truth of ISIC 2019's test images.
-NO_CLASSES = {"score_weight", "validation_weight"}
-PEEK = 100  # rows that show whether columns are 0/1
-
 _printable = pa.Check(lambda column: ~column.str.contains(r"[\x00-\x1f\x7f]"), error="has control characters")
 _text = pa.Column(str, _printable, required=False)
 TABLE_SCHEMA = pa.DataFrameSchema(
@@ -88,45 +55,6 @@ TABLE_SCHEMA = pa.DataFrameSchema(
 )
 
 
-@dataclass(frozen=True)
-class LabelTable:
-    """What a CSV file has, by its header.
-
-    Attributes:
-        path: of the file.
-        separator: of its columns.
-        blank: how many lines without anything come before the header.
-        columns: their names.
-        named: the column, as the file names it, for each of ours that it has.
-        classes: its 0/1 columns, where the label is given by them.
-    """
-
-    path: Path
-    separator: str
-    blank: int
-    columns: list[str]
-    named: dict[str, str]
-    classes: list[str]
-
-    @property
-    def has_labels(self) -> bool:
-        """Whether it says which image is of which class."""
-        return "image_id" in self.named and ("label" in self.named or bool(self.classes))
-
-    @property
-    def question(self) -> str:
-        """What is not known of it that a label table must have, and how to say it: the end of an error."""
-        columns = ", ".join(self.columns[:8]) + (", ..." if len(self.columns) > 8 else "")
-        ours, key = ("image_id", "image") if "image_id" not in self.named else ("label", "label")
-        usual = ", ".join(NAMES[ours][:5])
-        classes = ", or by a 0/1 column for each class" if key == "label" else ""
-        folders = "; where the folders of the images are their classes, set data.labels=folders"
-        return (
-            f"{self.path} has the columns {columns}: which of them has the {key}? Set data.columns.{key} to it (it is "
-            f"known by the names {usual} and the like{classes}){folders}"
-        )
-
-
 def read_labels(paths: Sequence[Path], columns: Columns, labels: Path | None = None) -> pd.DataFrame:
     """Return `file`, `image_id`, `label`, `lesion_id` and, where the tables know them, `patient_id` and CLINICAL.
 
@@ -143,23 +71,26 @@ def read_labels(paths: Sequence[Path], columns: Columns, labels: Path | None = N
         DataError: none or several of them have labels, one is not CSV in UTF-8, or a value cannot be used; the message
             names file, row and column.
     """
-    tables, unread = [], []
-    for path in paths:
-        try:
-            tables.append(look_at(path, columns))
-        except DataError as error:
-            if path == labels:
-                raise
-            unread.append(str(error))
-    require_columns(tables, columns)
+    tables, unread = look_at_all(paths, columns, labels)
     main = choose_label_table(tables, unread, labels)
     found = read_table_of_images(main)
     others = [table for table in tables if table is not main]
-    return with_metadata(found.assign(image_id=image_ids(found["file"])), others, main.path)
+    return with_metadata(found.assign(image_id=image_ids(found["file"])), others, unread, main.path)
 
 
-def with_metadata(labels: pd.DataFrame, tables: Sequence[LabelTable], path: Path) -> pd.DataFrame:
-    """Return labels with what other tables know of the same images; `path` is where the labels come from."""
+def with_metadata(
+    labels: pd.DataFrame, tables: Sequence[LabelTable], unread: Sequence[str], path: Path
+) -> pd.DataFrame:
+    """Return labels with what other tables know of the same images; what cannot be read is said, and not used.
+
+    Args:
+        labels: `file, image_id, label, ...`.
+        tables: the others, and `unread`, of which nothing is known: see `look_at_all`.
+        unread: a line for each, that says why.
+        path: where the labels come from.
+    """
+    for reason in unread:
+        print(f"warning: {reason}: it is not used", file=sys.stderr)
     for other in tables:
         if "image_id" in other.named and len(other.named) > 1 + ("label" in other.named):
             labels = join(labels, read_table_of_images(other), path, other.path)
@@ -186,97 +117,13 @@ def with_patients(labels: pd.DataFrame) -> pd.DataFrame:
     return labels.assign(patient_id=patient.mask(patient == "", lesion.map(of_lesion).fillna("")))
 
 
-def look_at_all(paths: Sequence[Path], columns: Columns) -> list[LabelTable]:
-    """Return what those of some files have that are CSV; a DataError if none has a column that is named."""
-    tables = []
-    for path in paths:
-        try:
-            tables.append(look_at(path, columns))
-        except DataError as error:
-            print(f"warning: {error}: it is not used", file=sys.stderr)
-    require_columns(tables, columns)
-    return tables
-
-
-def require_columns(tables: Sequence[LabelTable], columns: Columns) -> None:
-    """Raise a DataError if a column that the params name is in none of the tables."""
-    for key, column in columns.model_dump(exclude_none=True).items():
-        if not any(column.lower() in map(str.lower, table.columns) for table in tables):
-            there = "; ".join(f"{table.path} has {', '.join(table.columns[:20])}" for table in tables[:3])
-            raise DataError(
-                f"data.columns.{key} is {column}, and no table has this column: correct it, or set it to null ({there})"
-            )
-
-
-def look_at(path: Path, columns: Columns) -> LabelTable:
-    """Return what a CSV file has, by its header and where needed its first rows; a DataError if it is no such file."""
-    try:
-        # utf-8-sig: spreadsheet programs write a byte order mark
-        with path.open(encoding="utf-8-sig") as file:
-            blank, header = next(((number, line) for number, line in enumerate(file) if line.strip()), (0, ""))
-        separator = max(",;\t", key=re.sub(r'"[^"]*"', "", header).count)
-        # the header as it stands, because pandas gives a second dx the name dx.1
-        names = _read_text(path, separator, header=None, nrows=1, skiprows=blank).iloc[0].str.strip().tolist()
-    except (OSError, ValueError) as error:  # pandas' parser errors and UnicodeDecodeError are ValueErrors
-        raise _unreadable(path, error) from None
-    lower = [name.lower() for name in names]
-    if repeated := next((name for name in names if name and lower.count(name.lower()) > 1), None):
-        raise DataError(f"{path} has two columns of the name {repeated}: keep one")
-    known = NAMES_OF_ISIC_2020 if {"image_name", "target"} <= set(lower) else NAMES
-    wanted = {ours: list(of_table) for ours, of_table in known.items()}
-    for key, column in columns.model_dump(exclude_none=True).items():
-        wanted[OF_PARAM[key]].insert(0, column.lower())
-    named = {}
-    for ours, of_table in wanted.items():
-        if column := next((column for column in of_table if column in lower), None):
-            named[ours] = names[lower.index(column)]
-    if columns.label is not None and columns.label.lower() not in lower:
-        named.pop("label", None)  # the label is in another column, of another table
-    classes = []
-    if "image_id" in named and "label" not in named:
-        # a column without a name numbers the rows
-        others = [name for name in names if name and name not in named.values() and name.lower() not in NO_CLASSES]
-        classes = others if _are_hot(path, separator, blank, others) else []
-    return LabelTable(path, separator, blank, names, named, classes)
-
-
-def _are_hot(path: Path, separator: str, blank: int, columns: list[str]) -> bool:
-    """Return whether columns, two or more, are 0 or 1 in half of the first rows at least."""
-    if len(columns) < 2:
-        return False
-    try:
-        rows = _read_text(path, separator, nrows=PEEK, skiprows=blank).rename(columns=str.strip)
-    except ValueError:  # of the rows, which are read later, and refused there
-        return False
-    usual = rows[columns].apply(pd.to_numeric, errors="coerce").isin([0, 1]).all(axis="columns")
-    return rows.empty or bool(usual.mean() >= 0.5)
-
-
-def choose_label_table(tables: Sequence[LabelTable], unread: Sequence[str], labels: Path | None) -> LabelTable:
-    """Return the table that has the labels; `unread` says why others could not be looked at."""
-    if labels is not None:
-        table = next((table for table in tables if table.path == labels), None)
-        if table is None:
-            raise DataError(f"the label table {labels} is not here: bring it back, or correct data.labels")
-        if not table.has_labels:
-            raise DataError(table.question)
-        return table
-    chosen = [table for table in tables if table.has_labels]
-    if not chosen:
-        raise DataError("no label table: " + "; ".join([*(table.question for table in tables), *unread]))
-    if len(chosen) > 1:
-        names = " and ".join(str(table.path) for table in chosen[:3])
-        raise DataError(f"{names} name classes of images each: say by data.labels which is meant")
-    return chosen[0]
-
-
 def read_table_of_images(table: LabelTable) -> pd.DataFrame:
     """Return the columns of a table that are known, under our names, checked; the index is the number of the row."""
     path = table.path
     try:
-        rows = _read_text(path, table.separator, skiprows=table.blank, skip_blank_lines=False)
+        rows = read_text(path, table.separator, skiprows=table.blank, skip_blank_lines=False)
     except ValueError as error:
-        raise _unreadable(path, error) from None
+        raise unreadable(path, error) from None
     first = table.blank + 2  # the header is row 1, as spreadsheet programs count
     rows = _without_extra_fields(rows.rename(columns=str.strip), path, first)
     rows.index = pd.RangeIndex(first, len(rows) + first)
@@ -342,19 +189,19 @@ def join(labels: pd.DataFrame, other: pd.DataFrame, path: Path, other_path: Path
     other = other.set_index(other["file"].map(meant))
     joined = labels.copy()
     for name in other.columns.drop(["file", "label"], errors="ignore"):
-        more = ours.map(other[name])
+        more = ours.map(other[name]) if name == "age" else ours.map(other[name]).fillna("")
         if name not in joined:
-            joined[name] = more if name == "age" else more.fillna("")
+            joined[name] = more
             continue
         known = joined[name].notna() & (joined[name] != "")
-        different = known & more.notna() & (more != "") & (joined[name] != more)
+        different = known & (more != "") & (joined[name] != more)
         if name in ("lesion_id", "patient_id") and different.any():
             image = ours[different].iloc[0]
             raise DataError(
                 f"{name} of {image} is {joined[name][different].iloc[0]} in {path} and "
                 f"{more[different].iloc[0]} in {other_path}: make them agree"
             )
-        joined[name] = joined[name].where(known, more if name == "age" else more.fillna(""))
+        joined[name] = joined[name].where(known, more)
     return joined
 
 
@@ -372,26 +219,6 @@ def check_values(table: pd.DataFrame, path: Path, named: Mapping[str, str] = Map
         case, count = error.failure_cases.iloc[0], len(error.failure_cases)
         where = f"{path}, row {case['index']}, column {named.get(case['column'], case['column'])}"
         raise DataError(f"{where}: {str(case['failure_case'])[:200]!r} {case['check']}{_more(count - 1)}") from None
-
-
-def _read_text(path: Path, separator: str, **options: Any) -> pd.DataFrame:
-    """Return a table with each value as text, as it stands."""
-    table: pd.DataFrame = pd.read_csv(
-        path,
-        sep=separator,
-        dtype=str,
-        keep_default_na=False,
-        encoding="utf-8-sig",
-        skipinitialspace=True,
-        **options,
-    )
-    return table
-
-
-def _unreadable(path: Path, error: Exception) -> DataError:
-    if isinstance(error, OSError):
-        return DataError(f"label table {path} cannot be read: {error.strerror}")
-    return DataError(f"{path} cannot be read as CSV ({str(error).strip()}): save it as CSV in UTF-8")
 
 
 def _without_extra_fields(table: pd.DataFrame, path: Path, first: int) -> pd.DataFrame:

@@ -12,13 +12,13 @@ from dermoscopy.data.label_tables import (
     class_names,
     file_names,
     image_ids,
-    look_at_all,
     read_labels,
     with_metadata,
 )
 from dermoscopy.data.listing import read_listing
 from dermoscopy.data.matching import match_names
 from dermoscopy.data.sources.directory import FOLDERS, ListedFile, labels_path, listed
+from dermoscopy.data.table_forms import look_at_all
 from dermoscopy.runtime.errors import DataError, first_few
 from dermoscopy.runtime.files import located, project_paths, user_path
 from dermoscopy.runtime.params import Columns, Data
@@ -46,7 +46,7 @@ def read_folder(data: Data, files: Sequence[ListedFile]) -> tuple[pd.DataFrame, 
         return read_labels(tables, data.columns, located(*project_paths([named])) if named else None), images
     folder = user_path(data.directory or "")
     labels = labels_by_folder([file.path for file in images], folder)
-    return with_metadata(labels, look_at_all(tables, data.columns), folder), images
+    return with_metadata(labels, *look_at_all(tables, data.columns), folder), images
 
 
 def labels_by_folder(images: Sequence[str], folder: Path) -> pd.DataFrame:

@@ -8,9 +8,10 @@ from typing import get_args
 
 import pandas as pd
 
-from dermoscopy.data.label_tables import look_at, read_table_of_images
+from dermoscopy.data.label_tables import read_table_of_images
 from dermoscopy.data.raw import match_files
 from dermoscopy.data.sources.directory import ListedFile
+from dermoscopy.data.table_forms import look_at
 from dermoscopy.model.clinical import UNKNOWN, ClinicalEncoder, Variable
 from dermoscopy.runtime.errors import DataError, first_few
 from dermoscopy.runtime.params import Columns

@@ -310,6 +310,17 @@ class TestForms:
         labels = read_labels(sorted(tmp_path.glob("*.csv")), Columns(), tmp_path / "truth.csv")
         assert (pairs(labels), labels["lesion_id"].to_list()) == ([("a", "mel")], ["L"])
 
+    def test_a_table_beside_the_labels_that_cannot_be_read_is_named(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "patients.csv").write_text("image,patient_id,Länge\na,P1,5\n", encoding="utf-16")
+        (tmp_path / "labels.csv").write_text("image,dx\na,nv\n")
+        labels = read_labels(sorted(tmp_path.glob("*.csv")), Columns())
+        assert pairs(labels) == [("a", "nv")]
+        err = capsys.readouterr().err
+        assert err.startswith(f"warning: {tmp_path}/patients.csv cannot be read as CSV (")
+        assert err.endswith("save it as CSV in UTF-8: it is not used\n")
+
     def test_tables_that_contradict_each_other_are_refused(self, tmp_path: Path) -> None:
         with pytest.raises(
             DataError, match=r"lesion_id of a is L1 in .*one\.csv and L2 in .*two\.csv: make them agree"

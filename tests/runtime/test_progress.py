@@ -19,7 +19,7 @@ assert not {"keras", "tensorflow"} & sys.modules.keys()
 
 
 def in_a_log(command: list[str], folder: Path) -> str:
-    """Return what a command writes to stderr where that is no terminal."""
+    """Run a command whose stderr is a pipe, not a terminal, and return what it writes there."""
     return subprocess.run(command, cwd=folder, stderr=subprocess.PIPE, text=True, check=True).stderr
 
 
