@@ -59,7 +59,7 @@ class Stage:
         keys = [view_key(self._info.fingerprint, "openvino", AUGMENTATION, view) for view in range(VIEWS)]
         images = image_keys(self._photographs)
         root = self._work / next(self._runs)
-        chunks = [ViewChunks(root, key, images, self._info.dim) for key in keys]
+        chunks = [ViewChunks(root, key, images, (self._info.dim,)) for key in keys]
         compute_missing(self._photographs, chunks, AUGMENTATION, self._info.image_size, lambda: self._engine)
         return chunks
 

@@ -16,6 +16,7 @@ from benchmarks.variation import make_finished_project
 from dermoscopy.data.images import configure_image_libraries, read_image
 from dermoscopy.data.sources.sample import plan
 from dermoscopy.features.backbones import read_backbone_info
+from dermoscopy.features.finetuned import final_backbone
 from dermoscopy.features.views import Warp, render_views
 from dermoscopy.model.classifier import Classifier
 from dermoscopy.runtime.keras_start import start_keras
@@ -61,7 +62,7 @@ def print_parts() -> None:
     """Print as JSON the seconds of each part of a prediction, in the project that is the working directory."""
     configure_image_libraries()
     files = sorted((NEW / "images").iterdir())
-    size = read_backbone_info().image_size
+    size = read_backbone_info(final_backbone()).image_size
     start_keras(seed=0, backend="openvino")
     import dermoscopy.model.head  # noqa: F401 - imports are measured apart
 

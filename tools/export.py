@@ -9,6 +9,7 @@ import argparse
 import sys
 
 from dermoscopy.features.backbones import read_backbone_info
+from dermoscopy.features.finetuned import final_backbone
 from dermoscopy.model.clinical import ClinicalEncoder
 from dermoscopy.model.head_info import require_same_backbone
 from dermoscopy.runtime.commands import run_command
@@ -27,8 +28,9 @@ def main() -> None:
     from dermoscopy.model.head import load_head
 
     head, info = load_head()
-    require_same_backbone(info, read_backbone_info())
-    backbone = load_backbone()
+    folder = final_backbone()
+    require_same_backbone(info, read_backbone_info(folder))
+    backbone = load_backbone(folder)
     inputs, features = [backbone.inputs[0]], backbone.outputs[0]
     if info.clinical:
         inputs.append(keras.Input((len(info.clinical.names),), name="clinical"))

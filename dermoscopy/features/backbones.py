@@ -7,7 +7,6 @@ from pydantic import BaseModel, ConfigDict
 
 from dermoscopy.runtime.errors import BackboneError
 from dermoscopy.runtime.files import user_path
-from dermoscopy.runtime.paths import BACKBONE
 
 
 class BackboneInfo(BaseModel):
@@ -37,7 +36,7 @@ def find_weights(weights: str) -> str | None:
     return str(path)
 
 
-def read_backbone_info(folder: Path = BACKBONE) -> BackboneInfo:
+def read_backbone_info(folder: Path) -> BackboneInfo:
     """Return the description of the backbone in a folder; a BackboneError if there is none."""
     try:
         return BackboneInfo.model_validate_json((folder / "backbone.json").read_text(encoding="utf-8"))

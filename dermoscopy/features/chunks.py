@@ -6,7 +6,7 @@ from. Whatever is found is used only for images and views with the very same key
 set of images may change between runs, and a file left by another backbone or engine does no harm.
 
 A chunk is a SHA-256 over the key of the view and all that follows, then one record an image: its key, 32 bytes, and
-its feature, float32. It has no header, so damage cannot change its shape.
+its feature, float32 (or what else is kept of an image). It has no header, so damage cannot change its shape.
 """
 
 import fcntl
@@ -17,35 +17,37 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from dermoscopy.runtime.errors import DataError, DiskError
 from dermoscopy.runtime.files import project_folder, replacing
 from dermoscopy.runtime.paths import CHUNKS
 
 CHUNK = 256
+SEAL = 32  # bytes of the SHA-256
 # At HAM10000's size a view of InceptionResNetV2 features takes 62 MB.
 KEEP_VIEWS = 64
 
 
 @contextmanager
-def chunk_folder() -> Iterator[Path]:
-    """Give the folder of all chunks, locked: one process at a time computes features, and others wait for it.
+def chunk_folder(name: Path = CHUNKS) -> Iterator[Path]:
+    """Give a folder of chunks, locked: one process at a time computes what is in it, and others wait for it.
 
     It is the project's also where a copy of the project runs (`dvc exp run --queue` and `--temp`), so that no
     experiment computes what another one has.
     """
-    folder = project_folder() / CHUNKS
+    folder = project_folder() / name
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
         try:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # released when the process ends, even if it is killed
             except BlockingIOError:
-                print(f"features: waiting for another run that computes features in {folder}", file=sys.stderr)
+                print(f"waiting for another run that works in {folder}", file=sys.stderr)
                 fcntl.flock(lock, fcntl.LOCK_EX)
         except OSError as error:
             raise DiskError(f"{folder} cannot be locked ({error.strerror}): move the project to a local disk") from None
@@ -55,20 +57,23 @@ def chunk_folder() -> Iterator[Path]:
 class ViewChunks:
     """The chunks of one view."""
 
-    def __init__(self, root: Path, key: str, image_keys: list[bytes], dim: int) -> None:
+    def __init__(
+        self, root: Path, key: str, image_keys: list[bytes], shape: tuple[int, ...], dtype: DTypeLike = np.float32
+    ) -> None:
         """Index the chunks in root/key; one that is damaged, or of another view, is deleted.
 
         Args:
             root: the folder of all views.
             key: of the view.
             image_keys: of the images that are wanted, by number.
-            dim: how many numbers a feature has.
+            shape: of the feature of an image, (dim,), or of what else is kept of it.
+            dtype: in which it is kept.
         """
         self._folder = root / key[:32]
         self._folder.mkdir(parents=True, exist_ok=True)
         os.utime(self._folder)  # see `prune`
         self._key = key
-        self._record = np.dtype([("image", "V32"), ("feature", np.float32, (dim,))])
+        self._record = np.dtype([("image", "V32"), ("feature", dtype, shape)])
         wanted = {image: number for number, image in enumerate(image_keys)}
         self._found: dict[int, tuple[Path, int]] = {}
         for path in sorted(self._folder.glob("*.chunk")):
@@ -85,8 +90,23 @@ class ViewChunks:
     def __contains__(self, number: int) -> bool:
         return number in self._found
 
+    @property
+    def bytes_missing(self) -> int:
+        """How much the images that are not there yet will take."""
+        return self._record.itemsize * (len(self._images) - len(self._found))
+
+    def __getitem__(self, number: int) -> NDArray[Any]:
+        """Return the feature of one image."""
+        path, row = self._found[number]
+        with path.open("rb", buffering=0) as file:
+            size = self._record.itemsize
+            content = os.pread(file.fileno(), size, SEAL + row * size)
+        if len(content) != size:
+            raise DataError(f"{path} was damaged while the stage ran: run dvc repro again")
+        return np.frombuffer(content, self._record)["feature"][0]
+
     def add(self, numbers: list[int], features: NDArray[np.float32]) -> None:
-        """Store the features, (len(numbers), dim), of images by their number."""
+        """Store the features, (len(numbers), ...), of images by their number."""
         records = np.empty(len(numbers), self._record)
         records["image"] = [self._images[number] for number in numbers]
         records["feature"] = features
@@ -111,7 +131,7 @@ class ViewChunks:
             content = path.read_bytes()
         except OSError:
             return None
-        seal, content = content[:32], content[32:]
+        seal, content = content[:SEAL], content[SEAL:]
         if seal != self._seal(content) or len(content) % self._record.itemsize:
             return None
         return np.frombuffer(content, self._record)

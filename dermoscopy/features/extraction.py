@@ -30,6 +30,7 @@ def compute_missing(
     augmentation: Augmentation,
     size: int,
     load: Callable[[], Engine],
+    description: str = "features",
 ) -> None:
     """Compute what no chunk holds yet, a chunk of images at a time, all views of an image from one decoding.
 
@@ -39,6 +40,7 @@ def compute_missing(
         augmentation: what the views look like.
         size: of the backbone's input, in pixels.
         load: returns what runs the backbone; called only if something is missing.
+        description: of what is computed, for the bar.
     """
     missing: dict[tuple[int, ...], list[int]] = {}
     for number in range(len(manifest)):
@@ -50,7 +52,7 @@ def compute_missing(
     engine = load()
     files = list(manifest[["image_id", "path", "sha256"]].itertuples(index=False, name=None))
     total = sum(map(len, missing.values()))
-    with progress("features", total) as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
+    with progress(description, total) as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
         for views, numbers in missing.items():
             render = partial(prepare_views, views=views, augmentation=augmentation, size=size)
             prepared = map_ahead(
@@ -60,7 +62,8 @@ def compute_missing(
                 numbers_of_chunk = numbers[start : start + CHUNK]
                 count = len(numbers_of_chunk)
                 flat = (image for rendered in tick(islice(prepared, count), bar) for image in rendered)
-                features = engine.compute(flat, count * len(views)).reshape(count, len(views), -1)
+                features = engine.compute(flat, count * len(views))
+                features = features.reshape(count, len(views), *features.shape[1:])
                 for position, view in enumerate(views):
                     chunks[view].add(numbers_of_chunk, features[:, position])
 

@@ -9,10 +9,10 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from textwrap import shorten
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import keras
 import numpy as np
@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from dermoscopy.features.backbones import BackboneInfo, hash_files, require_intact
 from dermoscopy.runtime.errors import BackboneError
 from dermoscopy.runtime.params import Backbone
-from dermoscopy.runtime.paths import BACKBONE
 
 
 def available_backbones() -> list[str]:
@@ -90,6 +89,54 @@ def affine_preprocessing(
     return kernel.astype(np.float32), black.astype(np.float32)
 
 
+class Cut(NamedTuple):
+    """A backbone in two: what stays frozen, and what learns.
+
+    Attributes:
+        trunk: from images to the maps at the cut; None where images go through the whole backbone.
+        top: from these maps, or from images, to features; it shares its layers with the backbone.
+        name: of the last layer of the trunk; empty where there is none.
+        layers: how many learn.
+    """
+
+    trunk: keras.Model | None
+    top: keras.Model
+    name: str
+    layers: int
+
+
+def cut_backbone(backbone: keras.Model, layers: int | Literal["all"]) -> Cut:
+    """Cut a backbone below its `layers` top layers, or lower: where everything passes through one layer.
+
+    The layers above become trainable, all others frozen. Where no such place is left, there is no trunk.
+    """
+    network = next(layer for layer in backbone.layers if isinstance(layer, keras.Model))
+    count = len(network.layers) if layers == "all" else min(layers, len(network.layers))
+    for place in range(len(network.layers) - 1 - count, 0, -1):
+        last = network.layers[place]
+        try:
+            above = keras.Model(last.output, network.output)
+        except ValueError:  # something above also depends on another layer below
+            continue
+        maps = keras.Input(last.output.shape[1:], name="maps")
+        pooling = backbone.get_layer("pooling")
+        top = keras.Model(maps, pooling(above(maps, training=False)), name="top")
+        below = keras.Model(network.input, last.output)
+        trunk = keras.Model(backbone.inputs, below(backbone.get_layer("preprocessing").output), name="trunk")
+        _train_only(backbone, network.layers[place + 1 :])
+        return Cut(trunk, top, last.name, len(network.layers) - 1 - place)
+    _train_only(backbone, network.layers[-count:])
+    return Cut(None, backbone, "", count)
+
+
+def _train_only(backbone: keras.Model, learning: Sequence[keras.layers.Layer]) -> None:
+    """Make these layers trainable, and no other."""
+    backbone.trainable = True  # of a model that is frozen, no layer is trained
+    for layer in backbone.layers:
+        for inner in layer.layers if isinstance(layer, keras.Model) else [layer]:
+            inner.trainable = inner in learning
+
+
 def fingerprint(model: keras.Model, name: str, image_size: int) -> str:
     """Return the SHA-256 (hexadecimal) of what decides the features: name, size, layers and every weight of `model`."""
     layers = [type(layer).__name__ for layer in model._flatten_layers()]
@@ -105,7 +152,7 @@ def save_keras_files(model: keras.Model, folder: Path) -> None:
     model.save_weights(folder / "backbone.weights.h5")
 
 
-def load_backbone(folder: Path = BACKBONE) -> keras.Model:
+def load_backbone(folder: Path) -> keras.Model:
     """Return the Keras model that `write_backbone` wrote; a BackboneError if there is none."""
     require_intact(folder)
     try:

@@ -18,7 +18,6 @@ from dermoscopy.model.clinical import ClinicalEncoder
 from dermoscopy.model.head_info import HeadInfo
 from dermoscopy.runtime.errors import BackboneError
 from dermoscopy.runtime.keras_start import start_keras
-from dermoscopy.runtime.paths import BACKBONE
 
 if TYPE_CHECKING:
     import keras
@@ -96,7 +95,7 @@ def read_linear_head() -> tuple[LinearHead, HeadInfo]:
 class LastMaps:
     """The backbone with its last maps as an output, in OpenVINO and full float32."""
 
-    def __init__(self, folder: Path = BACKBONE) -> None:
+    def __init__(self, folder: Path) -> None:
         """Load the backbone of a folder; a BackboneError if it is missing or does not end in a mean over all places."""
         import openvino
 

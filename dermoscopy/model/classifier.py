@@ -16,6 +16,7 @@ from dermoscopy.data.image_files import SUFFIXES, FoundImages, find_images, requ
 from dermoscopy.data.images import decode, read_bytes
 from dermoscopy.features.backbones import read_backbone_info
 from dermoscopy.features.engines.choice import choose_engine, load_engine
+from dermoscopy.features.finetuned import final_backbone
 from dermoscopy.features.views import draw_warp, render_views
 from dermoscopy.model.clinical import ClinicalEncoder
 from dermoscopy.model.decision import choose_class
@@ -66,10 +67,11 @@ class Classifier:
         Args:
             prior_exponent: which class is predicted, see `choose_class`.
         """
-        backbone = read_backbone_info()
+        folder = final_backbone()
+        backbone = read_backbone_info(folder)
         engine = choose_engine("auto")
         with ThreadPoolExecutor(1) as pool:
-            loading = pool.submit(load_engine, engine)  # while Keras is imported
+            loading = pool.submit(load_engine, engine, folder)  # while Keras is imported
             # the head needs no TensorFlow where the backbone needs none
             start_keras(seed=0, backend="tensorflow" if engine == "tensorflow" else "openvino")
             from dermoscopy.model.head import load_head

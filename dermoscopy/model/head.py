@@ -59,8 +59,13 @@ def load_head(head: Path = HEAD, info: Path = HEAD_INFO) -> tuple[keras.Model, H
         DataError: there is none, or it cannot be read.
     """
     described = read_head_info(info)
+    return load_keras_head(head), described
+
+
+def load_keras_head(head: Path) -> keras.Model:
+    """Return a head that `save_head` wrote, loaded in Keras' safe mode; a DataError if it cannot be read."""
     try:
-        return keras.models.load_model(head, compile=False, safe_mode=True), described
+        return keras.models.load_model(head, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises TypeError, KeyError, BadZipFile and more
         reason = shorten(str(error), 200, placeholder=" ...")
         raise DataError(f"no trained head can be read from {head} ({reason}): run dvc repro train") from None

@@ -9,7 +9,7 @@ from dermoscopy.features.backbones import BackboneInfo
 from dermoscopy.model.clinical import ClinicalEncoder
 from dermoscopy.runtime.errors import DataError
 from dermoscopy.runtime.params import Augmentation
-from dermoscopy.runtime.paths import BACKBONE, HEAD, HEAD_INFO
+from dermoscopy.runtime.paths import HEAD, HEAD_INFO
 
 
 class HeadInfo(BaseModel):
@@ -46,4 +46,4 @@ def read_head_info(path: Path = HEAD_INFO) -> HeadInfo:
 def require_same_backbone(head: HeadInfo, backbone: BackboneInfo) -> None:
     """Raise a DataError if the head was trained on the features of another backbone."""
     if head.backbone != backbone.fingerprint:
-        raise DataError(f"{HEAD} was trained on another backbone than the one in {BACKBONE}: run dvc repro")
+        raise DataError(f"{HEAD} was trained on another backbone than the one that is there: run dvc repro")

@@ -16,6 +16,7 @@ import pandas as pd
 
 from dermoscopy.data.split import assign_parts
 from dermoscopy.features.backbones import read_backbone_info
+from dermoscopy.features.finetuned import final_backbone
 from dermoscopy.features.store import FeatureReader
 from dermoscopy.model.class_weights import class_weights
 from dermoscopy.model.clinical import ClinicalFeatures, Variable, fit_encoder
@@ -23,7 +24,7 @@ from dermoscopy.model.labelled_images import class_shares, label_images, predict
 from dermoscopy.runtime.errors import DataError, PipelineError
 from dermoscopy.runtime.keras_start import start_keras
 from dermoscopy.runtime.params import Params
-from dermoscopy.runtime.paths import BACKBONE, FEATURES
+from dermoscopy.runtime.paths import FEATURES
 from dermoscopy.runtime.progress import progress, tick
 
 
@@ -111,7 +112,7 @@ def require_current_features(manifest: pd.DataFrame, params: Params, project: Pa
     """
     features = FeatureReader(project / FEATURES)
     features.rows(manifest["image_id"])
-    backbone = read_backbone_info(project / BACKBONE)
+    backbone = read_backbone_info(final_backbone(project))
     hashes = pd.Series(features.sha256, features.image_ids).reindex(manifest["image_id"])
     wanted = params.augmentation.model_copy(update={"views": features.info.augmentation.views})
     if (

@@ -10,6 +10,7 @@ from dermoscopy.data.groups import known_unit
 from dermoscopy.data.split import unit_of
 from dermoscopy.data.tables import read_json, read_table
 from dermoscopy.features.backbones import read_backbone_info
+from dermoscopy.features.finetuned import final_backbone
 from dermoscopy.model.activation_maps import clinical_shifts, read_linear_head
 from dermoscopy.model.head_info import read_head_info
 from dermoscopy.page.charts import (
@@ -43,7 +44,7 @@ from dermoscopy.scoring.predictions import read_scored
 def read_contents(params: Params) -> dict[str, Any]:
     """Return what the templates need, by name; a PipelineError if a file of an earlier stage is missing or damaged."""
     manifest, split = read_table(MANIFEST), read_table(SPLIT)
-    metrics, backbone = read_metrics(), read_backbone_info()
+    metrics, backbone = read_metrics(), read_backbone_info(final_backbone())
     part = list(metrics)[-1]
     predictions = read_scored(params.evaluate.tta, params.evaluate.prior_exponent)
     chosen = choose_examples(predictions[predictions["part"] == part], params.report.gallery)

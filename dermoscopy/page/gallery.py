@@ -15,6 +15,7 @@ from scipy.special import softmax
 
 from dermoscopy.data.images import read_image
 from dermoscopy.features.backbones import read_backbone_info
+from dermoscopy.features.finetuned import final_backbone
 from dermoscopy.features.views import Warp, render_views
 from dermoscopy.model.activation_maps import LastMaps, read_linear_head
 from dermoscopy.model.head_info import require_same_backbone
@@ -100,8 +101,9 @@ def draw_examples(chosen: pd.DataFrame, manifest: pd.DataFrame) -> list[Example]
     """
     if chosen.empty:
         return []
-    backbone = read_backbone_info()
-    last_maps = LastMaps()
+    folder = final_backbone()
+    backbone = read_backbone_info(folder)
+    last_maps = LastMaps(folder)
     images = chosen.merge(manifest.drop(columns="label", errors="ignore"), on="image_id")
     rows = images.to_dict("records")
 

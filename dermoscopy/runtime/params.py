@@ -90,6 +90,20 @@ class Backbone(Section):
     seed: Seed
 
 
+class Finetune(Section):
+    """How the top layers of the backbone are trained; not at all where `epochs` is 0."""
+
+    epochs: Annotated[int, Field(ge=0, le=1000)]
+    layers: Annotated[int, Field(ge=1)] | Literal["all"]
+    views: Annotated[int, Field(ge=0, le=100)]
+    learning_rate: Annotated[float, Field(gt=0, le=1)]
+    batch_size: Annotated[int, Field(ge=1, le=4096)]
+    dropout: Fraction
+    class_weights: Literal["balanced", "none"]
+    patience: Annotated[int, Field(ge=1, le=1000)]
+    seed: Seed
+
+
 class Augmentation(Section):
     """What the views of an image look like; rotation and zoom as in Keras' RandomRotation and RandomZoom."""
 
@@ -162,6 +176,7 @@ class Params(Section):
     data: Data
     split: Split
     backbone: Backbone
+    finetune: Finetune
     augmentation: Augmentation
     features: Features
     train: Train

@@ -25,6 +25,11 @@ SPLIT = Path("data/split.csv")
 # backbone
 BACKBONE = Path("models/backbone")
 
+# finetune
+FINETUNED = Path("models/finetuned")
+TUNING = Path("models/.finetune")  # an interrupted run resumes from here
+ACTIVATIONS = Path("data/.activations")  # what the frozen layers make of the views
+
 # features
 FEATURES = Path("data/features")
 CHUNKS = Path("data/.features")  # an interrupted run of the backbone resumes from here

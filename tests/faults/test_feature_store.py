@@ -182,7 +182,7 @@ def test_no_changed_byte_of_a_chunk_gives_features_or_an_error(project: Path) ->
     for _ in range(400):
         chunk.write_bytes(content)
         change_byte(chunk, random)
-        view = ViewChunks(CHUNKS, info.keys[1], images, info.dim)
+        view = ViewChunks(CHUNKS, info.keys[1], images, (info.dim,))
         assert sum(number in view for number in range(IMAGES)) == IMAGES - IN_FIRST_CHUNK
 
 

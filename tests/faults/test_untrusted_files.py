@@ -253,7 +253,7 @@ def test_a_pickle_among_the_chunks_is_dropped_and_not_executed(tmp_path: Path, m
     chunk = tmp_path / "chunks" / "0" / "any.chunk"
     chunk.parent.mkdir(parents=True)
     write_pickle(chunk, mark, kind)
-    view = ViewChunks(tmp_path / "chunks", "0", [os.urandom(32)], dim=4)
+    view = ViewChunks(tmp_path / "chunks", "0", [os.urandom(32)], (4,))
     assert 0 not in view
     assert not chunk.exists()
     assert not mark.exists()

@@ -31,7 +31,7 @@ def features_of(names: str) -> NDArray[np.float32]:
 
 
 def open_chunks(root: Path, names: str, key: str = KEY) -> ViewChunks:
-    return ViewChunks(root, key, image_keys(manifest(names)), dim=5)
+    return ViewChunks(root, key, image_keys(manifest(names)), (5,))
 
 
 def fill(root: Path, *chunks: str) -> None:
@@ -95,7 +95,7 @@ def test_an_image_with_new_content_or_a_new_name_is_computed_again(tmp_path: Pat
     changed = manifest("abc")
     changed.loc[0, "sha256"] = "new content"
     changed.loc[1, "image_id"] = "new name"
-    view = ViewChunks(tmp_path, KEY, image_keys(changed), dim=5)
+    view = ViewChunks(tmp_path, KEY, image_keys(changed), (5,))
     assert [number in view for number in range(3)] == [False, False, True]
 
 

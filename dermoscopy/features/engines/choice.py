@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from dermoscopy.features.engines.openvino_engine import OpenVINOEngine
 from dermoscopy.features.engines.tensorflow_engine import TensorFlowEngine
 from dermoscopy.runtime.keras_start import start_keras
-from dermoscopy.runtime.paths import BACKBONE
 
 EngineName = Literal["openvino", "tensorflow"]
 
@@ -52,6 +51,6 @@ def gpu_name() -> str | None:
     return str(tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")) if gpus else None
 
 
-def load_engine(engine: EngineName, folder: Path = BACKBONE) -> Engine:
+def load_engine(engine: EngineName, folder: Path) -> Engine:
     """Return an engine with the backbone of a folder loaded."""
     return OpenVINOEngine(folder) if engine == "openvino" else TensorFlowEngine(folder)

@@ -7,29 +7,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dermoscopy.features.backbones import read_backbone_info, require_intact
-from dermoscopy.runtime.paths import BACKBONE
+from dermoscopy.features.backbones import require_intact
 
 
 class OpenVINOEngine:
     """OpenVINO on the CPU: one image a request, so that a result never depends on its neighbours in a batch."""
 
-    def __init__(self, folder: Path = BACKBONE) -> None:
+    def __init__(self, folder: Path) -> None:
         import openvino
 
         require_intact(folder)
-        self._dim = read_backbone_info(folder).dim
         core = openvino.Core()
         prepared = openvino.preprocess.PrePostProcessor(core.read_model(folder / "backbone.xml"))
         # bytes travel to the plugin, which makes floats of them
         prepared.input().tensor().set_element_type(openvino.Type.u8)
         # without the hint, processors that have it compute in bfloat16
         settings = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": "f32"}
-        self._queue = openvino.AsyncInferQueue(core.compile_model(prepared.build(), "CPU", settings))
+        model = core.compile_model(prepared.build(), "CPU", settings)
+        self._shape = tuple(model.output(0).shape)[1:]
+        self._queue = openvino.AsyncInferQueue(model)
 
     def compute(self, images: Iterable[NDArray[np.uint8]], count: int) -> NDArray[np.float32]:
-        """Return the features, (count, dim), of `count` images, each (size, size, 3), RGB."""
-        features = np.empty((count, self._dim), np.float32)
+        """Return the features, (count, dim), of `count` images, each (size, size, 3), RGB; of a trunk its maps."""
+        features = np.empty((count, *self._shape), np.float32)
 
         def store(request: Any, row: int) -> None:
             features[row] = request.get_output_tensor().data[0]

@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dermoscopy.runtime.keras_start import start_keras
-from dermoscopy.runtime.paths import BACKBONE
 
 
 class TensorFlowEngine:
@@ -15,7 +14,7 @@ class TensorFlowEngine:
 
     BATCH = 32
 
-    def __init__(self, folder: Path = BACKBONE) -> None:
+    def __init__(self, folder: Path) -> None:
         start_keras(seed=0)
         import tensorflow as tf
 
@@ -25,8 +24,8 @@ class TensorFlowEngine:
         self._infer = tf.function(lambda batch: self._model([batch], training=False))
 
     def compute(self, images: Iterable[NDArray[np.uint8]], count: int) -> NDArray[np.float32]:
-        """Return the features, (count, dim), of `count` images, each (size, size, 3), RGB."""
-        features = np.empty((count, self._model.output_shape[-1]), np.float32)
+        """Return the features, (count, dim), of `count` images, each (size, size, 3), RGB; of a trunk its maps."""
+        features = np.empty((count, *self._model.output_shape[1:]), np.float32)
         batch = np.zeros((self.BATCH, *self._model.input_shape[1:]), np.float32)
         for row, image in enumerate(images):
             batch[row % self.BATCH] = image
