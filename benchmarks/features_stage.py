@@ -47,7 +47,7 @@ class Stage:
         self._work = work
         files = [ImageFile(*row) for row in photographs.itertuples(index=False, name=None)]
         self._prepared = np.concatenate(
-            [prepare_views(file, tuple(range(VIEWS)), AUGMENTATION, self._info.image_size) for file in files]
+            [prepare_views(file, tuple(range(VIEWS)), AUGMENTATION, self._info.side) for file in files]
         )
 
     def bare(self) -> NDArray[np.float32]:
@@ -60,7 +60,7 @@ class Stage:
         images = image_keys(self._photographs)
         root = self._work / next(self._runs)
         chunks = [ViewChunks(root, key, images, (self._info.dim,)) for key in keys]
-        compute_missing(self._photographs, chunks, AUGMENTATION, self._info.image_size, lambda: self._engine)
+        compute_missing(self._photographs, chunks, AUGMENTATION, self._info.side, lambda: self._engine)
         return chunks
 
 

@@ -62,7 +62,7 @@ def print_parts() -> None:
     """Print as JSON the seconds of each part of a prediction, in the project that is the working directory."""
     configure_image_libraries()
     files = sorted((NEW / "images").iterdir())
-    size = read_backbone_info(final_backbone()).image_size
+    size = read_backbone_info(final_backbone()).side
     start_keras(seed=0, backend="openvino")
     import dermoscopy.model.head  # noqa: F401 - imports are measured apart
 

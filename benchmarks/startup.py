@@ -13,7 +13,7 @@ from dermoscopy.runtime.workspace import PROJECT
 
 ROUNDS = 3
 # stages that never import TensorFlow (features: on a CPU); their start-up has a target
-WITHOUT_TENSORFLOW = ("download", "manifest", "split", "features", "evaluate", "report")
+WITHOUT_TENSORFLOW = ("download", "manifest", "split", "finetune", "features", "evaluate", "report")
 
 # Runs a module as a command, then writes the names of all modules that it imported, in that order.
 RUN = """

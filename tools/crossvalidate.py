@@ -1,10 +1,14 @@
 """Cross-validate the head on the cached features: k folds, stratified, no lesion in two of them.
 
 Every image is predicted once, by a head that has seen neither it nor another image of its lesion. Run from the top
-folder of the project, after dvc repro features.
+folder of the project, after dvc repro features. A backbone that was fine-tuned has learnt from images of every fold:
+with --finetune it is tuned anew in each, from the frozen one, which takes as long as the finetune stage K times.
 """
 
 import argparse
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
@@ -13,10 +17,14 @@ from numpy.typing import NDArray
 from dermoscopy.data.groups import group_ids
 from dermoscopy.data.split import assign_folds, assign_parts
 from dermoscopy.data.tables import read_table, write_json
-from dermoscopy.model.repetition import Training, require_current_features, train_each, training_columns
+from dermoscopy.features.extraction import compute_features
+from dermoscopy.features.finetuned import require_not_tuned_on
+from dermoscopy.model.repetition import Trained, Training, require_current_features, train_each, training_columns
 from dermoscopy.runtime.commands import run_command
+from dermoscopy.runtime.errors import ParamsError
+from dermoscopy.runtime.keras_start import start_keras
 from dermoscopy.runtime.params import Params, load_params
-from dermoscopy.runtime.paths import CROSSVALIDATION, MANIFEST
+from dermoscopy.runtime.paths import BACKBONE, CROSSVALIDATION, FEATURES, FINETUNED, MANIFEST
 from dermoscopy.runtime.progress import progress
 from dermoscopy.scoring.bootstrap import DRAWS
 from dermoscopy.scoring.metrics import HEADLINES, Metrics, point_metrics, score
@@ -29,19 +37,30 @@ AVERAGED = (*HEADLINES, "log_loss", "ece")
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.crossvalidate", description=__doc__)
     parser.add_argument("--folds", type=int, default=5, metavar="K", help="number of folds, 2 to 20; default 5")
-    folds = parser.parse_args().folds
+    parser.add_argument("--finetune", action="store_true", help="fine-tune the backbone anew in each fold")
+    arguments = parser.parse_args()
+    folds = arguments.folds
     if not 2 <= folds <= 20:
         parser.error("--folds must be from 2 to 20")
 
     params = load_params()
     manifest = read_table(MANIFEST, "image_id", "label", "lesion_id", "sha256")
-    require_current_features(manifest, params)  # better said before the first fold
     fold = assign_folds(manifest, folds, params.split)
+    parts = [fold_parts(manifest, fold == number, params) for number in range(folds)]
     images = training_columns(manifest)
-    trainings = [Training(params, images, fold_parts(manifest, fold == number, params)) for number in range(folds)]
+    trainings = [Training(params, images, part) for part in parts]
+    if arguments.finetune:
+        if params.finetune.epochs == 0:
+            raise ParamsError("--finetune needs finetune.epochs above 0 in params.yaml: it says how long at most")
+        done = [train_tuned(training, manifest) for training in trainings]
+    else:
+        require_current_features(manifest, params)
+        for part in parts:
+            require_not_tuned_on(manifest.assign(part=part), "tune it anew in each fold, with --finetune")
+        done = train_each(trainings)
     groups = manifest[["image_id"]].assign(group_id=group_ids(manifest))
     tables = []
-    for number, (training, trained) in enumerate(zip(trainings, train_each(trainings), strict=True)):
+    for number, (training, trained) in enumerate(zip(trainings, done, strict=True)):
         held_out = trained.predictions.query("part == @HELD_OUT").assign(part=f"fold {number + 1}")
         held_out = decide(held_out, training.prior, params.evaluate.prior_exponent)
         tables.append(held_out.merge(groups, on="image_id", validate="1:1"))
@@ -62,6 +81,24 @@ def main() -> None:
     for note in pooled.notes:
         print(f"pooled: {note}")
     print(f"crossvalidate: {folds} folds, {pooled.support} images predicted; all numbers are in {CROSSVALIDATION}")
+
+
+def train_tuned(training: Training, manifest: pd.DataFrame) -> Trained:
+    """Fine-tune the backbone for a training, compute the features with it, train and predict."""
+    params = training.params
+    start_keras(params.finetune.seed)
+    from dermoscopy.model.tuned_backbone import finetune_backbone
+
+    images = manifest.assign(part=training.part)
+    with TemporaryDirectory() as temporary:
+        project = Path(temporary)
+        backbone = project / FINETUNED
+        backbone.mkdir(parents=True)
+        finetune_backbone(images, BACKBONE, backbone, params.finetune, params.augmentation, params.features)
+        if not (backbone / "backbone.json").exists():  # the frozen one was best
+            backbone = BACKBONE
+        compute_features(manifest, backbone, project / FEATURES, params.augmentation, params.features)
+        return train_each([replace(training, project=project)])[0]
 
 
 def fold_parts(manifest: pd.DataFrame, held_out: NDArray[np.bool_], params: Params) -> "pd.Series[str]":

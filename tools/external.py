@@ -19,9 +19,11 @@ from dermoscopy.data.manifest import inspect_images
 from dermoscopy.data.raw import match_files, read_folder
 from dermoscopy.data.sources.directory import list_files
 from dermoscopy.data.tables import read_table, write_table
+from dermoscopy.features.finetuned import read_tuned_on
 from dermoscopy.model.classifier import Classifier
 from dermoscopy.model.clinical_input import remarks
 from dermoscopy.model.head_info import read_head_info
+from dermoscopy.model.members import Member
 from dermoscopy.runtime.commands import run_command
 from dermoscopy.runtime.errors import DataError, first_few, one_line
 from dermoscopy.runtime.files import user_output
@@ -63,7 +65,7 @@ def main() -> None:
     images = read_images(params.data.model_copy(update=where))
     arguments.out.mkdir(parents=True, exist_ok=True)  # before the work: a file may have this name
     predictions = predict_external(images, params.evaluate)
-    new = without_known(predictions, read_table(MANIFEST, "image_id", "lesion_id", "sha256"))
+    new = without_known(predictions, known_images())
     scored = new[new["label"].isin(class_names(new))]
     if new.empty:
         raise DataError(f"every image of {arguments.directory} is among those that the project has")
@@ -113,7 +115,7 @@ def read_images(data: Data) -> pd.DataFrame:
 def predict_external(images: pd.DataFrame, evaluate: Evaluate) -> pd.DataFrame:
     """Return the prediction table of the images, all of part external, with `lesion_id`, `group_id` and `sha256`."""
     files = [Path(path) for path in images["path"]]
-    classifier = Classifier(evaluate.prior_exponent)
+    classifier = Classifier([Member(evaluate.prior_exponent)])
     for line in remarks(classifier.clinical, images) if classifier.clinical else []:
         print(f"note: external: {one_line(line)}", file=sys.stderr)
     predicted = list(classifier.predict_files(files, evaluate.tta, images))
@@ -128,16 +130,22 @@ def predict_external(images: pd.DataFrame, evaluate: Evaluate) -> pd.DataFrame:
     return table[columns].sort_values("image_id", ignore_index=True)
 
 
-def without_known(predictions: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
-    """Return the images that are not in the project's own data: by content, id, lesion or patient.
+def known_images() -> pd.DataFrame:
+    """Return `image_id, lesion_id, group_id, sha256` of the project's images, and of what the backbone was tuned on."""
+    manifest = read_table(MANIFEST, "image_id", "lesion_id", "sha256")
+    columns = ["image_id", *KNOWN]
+    return pd.concat([manifest.assign(group_id=group_ids(manifest))[columns], read_tuned_on()[columns]])
+
+
+def without_known(predictions: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
+    """Return the images that are none of the known ones: by content, id, lesion or patient.
 
     Ids count if they are those of a public archive, as ISIC_0024306; small numbers mean other things elsewhere.
     """
-    manifest = manifest.assign(group_id=group_ids(manifest))
-    known = predictions["sha256"].isin(manifest["sha256"])
+    left_out = predictions["sha256"].isin(known["sha256"])
     for name in ("image_id", "lesion_id", "group_id"):
-        known |= predictions[name].isin(manifest[name]) & predictions[name].str.contains(PUBLIC_ID)
-    return predictions[~known]
+        left_out |= predictions[name].isin(known[name]) & predictions[name].str.contains(PUBLIC_ID)
+    return predictions[~left_out]
 
 
 def left_out(predictions: pd.DataFrame, new: pd.DataFrame, scored: pd.DataFrame) -> list[str]:

@@ -1,6 +1,7 @@
 """Class probabilities of new images, from the trained head and the backbone.
 
-For research only: this is not a medical device. Run from the top folder of the project, after dvc repro.
+For research only: this is not a medical device. Run from the top folder of the project, after dvc repro. With --models
+the probabilities are the mean of several models, Git revisions or DVC experiments; nothing is checked out.
 """
 
 import argparse
@@ -17,17 +18,24 @@ from tqdm import tqdm
 from dermoscopy.data.diagnoses import malignant_classes
 from dermoscopy.data.images import configure_image_libraries
 from dermoscopy.data.tables import write_table
-from dermoscopy.model.classifier import Classifier, image_files
+from dermoscopy.model.classifier import image_files
 from dermoscopy.model.clinical_input import VARIABLES, read_clinical, remarks
 from dermoscopy.runtime.commands import run_command
 from dermoscopy.runtime.errors import PipelineError, enumerated, one_line
 from dermoscopy.runtime.files import standard_stream, user_output
 from dermoscopy.runtime.params import Columns, load_params
+from dermoscopy.scoring.trained_models import load_classifier, models_in_words
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.predict", description=__doc__)
     parser.add_argument("paths", nargs="+", type=Path, metavar="IMAGE_OR_FOLDER")
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        metavar="NAME",
+        help="after the images: revisions, experiments or workspace, whose mean is predicted; default: workspace",
+    )
     parser.add_argument(
         "--tta",
         action=argparse.BooleanOptionalAction,
@@ -59,7 +67,9 @@ def main() -> None:
     known = clinical_of_files(arguments, files, params.data.columns)
     tables: list[pd.DataFrame] = []
     with user_output(arguments.csv) if arguments.csv else nullcontext() as path:
-        classifier = Classifier(evaluate.prior_exponent)
+        classifier = load_classifier(arguments.models, evaluate.prior_exponent)
+        if arguments.models:
+            print(f"predict: {one_line(models_in_words(arguments.models))}", file=sys.stderr)
         tta = evaluate.tta if arguments.tta is None else arguments.tta
         print(f"predict: {views_in_words(classifier.views, tta, evaluate.tta)}", file=sys.stderr)
         malignant, explanation = classes_to_sum(classifier.classes, evaluate.malignant)
@@ -116,10 +126,18 @@ def clinical_of_files(arguments: argparse.Namespace, files: Sequence[Path], colu
     return pd.DataFrame(values_for_all(arguments), index=range(len(files)))
 
 
-def views_in_words(views: int, tta: bool, report_tta: bool) -> str:
-    """Return which of the views of an image are predicted, and whether the report scores the same."""
+def views_in_words(views: Sequence[int], tta: bool, report_tta: bool) -> str:
+    """Return which of the views of an image are predicted, and whether the report scores the same.
+
+    Args:
+        views: how many there are; several numbers where models differ.
+        tta: whether they are averaged.
+        report_tta: whether the report averages them.
+    """
     of_report, chosen = (
-        f"the mean over {views} views of each image" if averaged and views > 1 else "each image alone, without views"
+        f"the mean over {' or '.join(map(str, views))} views of each image"
+        if averaged and max(views) > 1
+        else "each image alone, without views"
         for averaged in (report_tta, tta)
     )
     if chosen == of_report:

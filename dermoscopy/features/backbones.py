@@ -12,18 +12,30 @@ from dermoscopy.runtime.files import user_path
 class BackboneInfo(BaseModel):
     """models/backbone/backbone.json: what the files beside it are.
 
-    `fingerprint` is a SHA-256 over the name, the image size, the preprocessing and the weights: equal fingerprints
-    mean equal features. `dim` is how many numbers the features of an image are. `files` holds the SHA-256 of each file
-    beside it: DVC does not verify its cache, so a damaged file is restored silently.
+    `image_size` is that of the params; of several sizes, the last is the largest. `fingerprint` is a SHA-256 over the
+    name, the image size, the preprocessing and the weights: equal fingerprints mean equal features. `dim` is how many
+    numbers the features of an image are. `files` holds the SHA-256 of each file beside it: DVC does not verify its
+    cache, so a damaged file is restored silently.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    image_size: int
+    image_size: int | list[int]
     dim: int
     fingerprint: str
     files: dict[str, str]
+
+    @property
+    def side(self) -> int:
+        """How many pixels high and wide the images are that the backbone takes."""
+        return self.image_size if isinstance(self.image_size, int) else self.image_size[-1]
+
+    @property
+    def sizes_in_words(self) -> str:
+        """The sizes at which images are run: 224 x 224, or 224 x 224 and 448 x 448."""
+        sizes = [self.image_size] if isinstance(self.image_size, int) else self.image_size
+        return " and ".join(f"{size} x {size}" for size in sizes)
 
 
 def find_weights(weights: str) -> str | None:

@@ -58,25 +58,29 @@ def final_backbone(project: Path = Path()) -> Path:
 
 
 def read_tuned_on(project: Path = Path()) -> pd.DataFrame:
-    """Return `image_id, lesion_id, group_id, sha256` of what decided the weights: training and validation images."""
-    columns = ["image_id", "lesion_id", "group_id", "sha256"]
+    """Return `image_id, lesion_id, group_id, sha256, part` of what decided the weights: train and validation images."""
+    columns = ["image_id", "lesion_id", "group_id", "sha256", "part"]
     if not read_finetuning(project).kept:
         return pd.DataFrame(columns=columns, dtype=str)
     return read_table(project / FINETUNED / "tuned_on.csv", *columns)[columns]
 
 
-def require_not_tuned_on(held_out: pd.DataFrame, remedy: str, project: Path = Path()) -> None:
-    """Raise a DataError if the backbone was fine-tuned on one of the images that are to be held out.
+def require_not_tuned_on(images: pd.DataFrame, remedy: str, project: Path = Path()) -> None:
+    """Raise a DataError if the backbone was fine-tuned on an image that is to be held out, which would flatter it.
 
     Args:
-        held_out: `image_id, sha256` of them.
+        images: `image_id, sha256, part` of all. An image of validation may have been one when the backbone was tuned.
         remedy: what to do instead.
         project: the folder that has the backbone.
     """
     tuned_on = read_tuned_on(project)
-    known = held_out["image_id"].isin(tuned_on["image_id"]) | held_out["sha256"].isin(tuned_on["sha256"])
-    if known.any():
-        raise DataError(
-            f"the backbone was fine-tuned on {int(known.sum())} of the {len(held_out)} images that would be held out, "
-            f"such as {held_out['image_id'][known].iloc[0]}: {remedy}"
-        )
+    learnt = tuned_on[tuned_on["part"] == "train"]
+    held_out = images[~images["part"].isin(["train", "validation"])]
+    watched = images[images["part"] == "validation"]
+    for asked, known in ((held_out, tuned_on), (watched, learnt)):
+        seen = asked["image_id"].isin(known["image_id"]) | asked["sha256"].isin(known["sha256"])
+        if seen.any():
+            raise DataError(
+                f"the backbone was fine-tuned on {int(seen.sum())} of {len(asked)} images that would be held out, such "
+                f"as {asked['image_id'][seen].iloc[0]}: {remedy}"
+            )

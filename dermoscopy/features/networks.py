@@ -6,6 +6,7 @@ Imports Keras: call `start_keras` first.
 import errno
 import hashlib
 import json
+import math
 import os
 import sys
 import warnings
@@ -22,23 +23,28 @@ from dermoscopy.features.backbones import BackboneInfo, hash_files, require_inta
 from dermoscopy.runtime.errors import BackboneError
 from dermoscopy.runtime.params import Backbone
 
+# Of the last maps at several sizes, when they are repeated to one size: 80 x 80 x 3072 float32 are 79 MB an image.
+MOST_PLACES = 80
+
 
 def available_backbones() -> list[str]:
     """Return the names of the image backbones of keras.applications."""
     return sorted(name for name in dir(keras.applications) if callable(getattr(keras.applications, name)))
 
 
-def build_backbone(name: str, weights: str | None, image_size: int) -> keras.Model:
-    """Return a frozen keras.Model: RGB images (batch, image_size, image_size, 3), 0 to 255, to features (batch, dim).
+def build_backbone(name: str, weights: str | None, image_size: int | list[int]) -> keras.Model:
+    """Return a frozen keras.Model: RGB images (batch, side, side, 3), 0 to 255, to features (batch, dim).
+
+    Of several sizes, the features of each stand one behind the other, as they would be of images averaged down to it.
 
     Args:
         name: a function of keras.applications.
         weights: None draws them at random; else what that function takes: "imagenet", or the path of a file for the
             network without its top.
-        image_size: pixels on both sides.
+        image_size: pixels on both sides; or several sizes, rising, each of which divides the last, which is the side.
 
     Raises:
-        BackboneError: there is no such network, or it does not support this size or these weights.
+        BackboneError: there is no such network, or it does not support these sizes or these weights.
     """
     if name not in available_backbones():
         raise BackboneError(
@@ -51,22 +57,70 @@ def build_backbone(name: str, weights: str | None, image_size: int) -> keras.Mod
             f"{name} takes imagenet or random weights only: choose an EfficientNetV2 for a weights file"
         )
     function = getattr(keras.applications, name)
+    side = image_size if isinstance(image_size, int) else image_size[-1]
+    shape = (side, side, 3) if isinstance(image_size, int) else (None, None, 3)
     try:
-        network = function(include_top=False, weights=weights, input_shape=(image_size, image_size, 3))
+        network = function(include_top=False, weights=weights, input_shape=shape)
     except ValueError as error:
         raise BackboneError(
             f"backbone {name} with weights {weights} and image_size {image_size}: {shorten(str(error), 200)}"
         ) from None
-    inputs = keras.Input((image_size, image_size, 3), name="image")
+    inputs = keras.Input((side, side, 3), name="image")
     preprocess = sys.modules[function.__module__].preprocess_input
     kernel, bias = affine_preprocessing(preprocess)
     preprocessing = keras.layers.Conv2D(3, 1, name="preprocessing")
-    features = keras.layers.GlobalAveragePooling2D(name="pooling")(network(preprocessing(inputs), training=False))
+    pixels = preprocessing(inputs)
+    maps = network(pixels, training=False) if isinstance(image_size, int) else maps_at(image_size, network, pixels)
+    features = keras.layers.GlobalAveragePooling2D(name="pooling")(maps)
     preprocessing.set_weights([kernel[None, None], bias])
     # a list, because OpenVINO's converter calls the model with one
     model = keras.Model([inputs], features, name="backbone")
     model.trainable = False
     return model
+
+
+def maps_at(sizes: list[int], network: keras.Model, pixels: keras.KerasTensor) -> keras.KerasTensor:
+    """Return the last maps at several sizes, one behind the other: each repeated to the places that all can have.
+
+    The mean over all places of a map that is repeated a whole number of times is the mean of the map.
+
+    Args:
+        sizes: rising, each divides the last.
+        network: takes images of any size.
+        pixels: images of the last size.
+
+    Raises:
+        BackboneError: the network does not take images of one of these sizes, or its maps have no places in common.
+    """
+    maps = []
+    for size in sizes:
+        averaged = keras.layers.AveragePooling2D(sizes[-1] // size, name=f"image_{size}")(pixels)
+        try:
+            maps.append(network(averaged, training=False))
+        except ValueError:  # Keras' message is about one layer inside
+            raise BackboneError(
+                f"backbone.image_size = {sizes}: this network cannot be run at {size} pixels beside other sizes: choose "
+                "larger sizes, a single one, or another backbone.name"
+            ) from None
+    sides = [of_size.shape[1] for of_size in maps]
+    places = math.lcm(*sides)
+    if places > MOST_PLACES:
+        raise BackboneError(
+            f"backbone.image_size = {sizes}: the last maps of this network have {' and '.join(map(str, sides))} places "
+            f"a side, and {places} in common, where at most {MOST_PLACES} are allowed: choose other sizes, such as "
+            "[224, 448]"
+        )
+    repeated = [
+        keras.layers.UpSampling2D(places // side, name=f"maps_{size}")(of_size)
+        for size, side, of_size in zip(sizes, sides, maps, strict=True)
+    ]
+    return keras.layers.Concatenate(name="maps")(repeated)
+
+
+def image_size_of(backbone: keras.Model) -> int | list[int]:
+    """Return the image size that `build_backbone` was given."""
+    sizes = [layer.output.shape[1] for layer in backbone.layers if isinstance(layer, keras.layers.AveragePooling2D)]
+    return sizes or backbone.input_shape[1]
 
 
 def affine_preprocessing(
@@ -108,11 +162,13 @@ class Cut(NamedTuple):
 def cut_backbone(backbone: keras.Model, layers: int | Literal["all"]) -> Cut:
     """Cut a backbone below its `layers` top layers, or lower: where everything passes through one layer.
 
-    The layers above become trainable, all others frozen. Where no such place is left, there is no trunk.
+    The layers above become trainable, all others frozen. Where no such place is left, or images are run at several
+    sizes, there is no trunk.
     """
     network = next(layer for layer in backbone.layers if isinstance(layer, keras.Model))
     count = len(network.layers) if layers == "all" else min(layers, len(network.layers))
-    for place in range(len(network.layers) - 1 - count, 0, -1):
+    several = isinstance(image_size_of(backbone), list)
+    for place in range(0 if several else len(network.layers) - 1 - count, 0, -1):
         last = network.layers[place]
         try:
             above = keras.Model(last.output, network.output)
@@ -137,7 +193,7 @@ def _train_only(backbone: keras.Model, learning: Sequence[keras.layers.Layer]) -
             inner.trainable = inner in learning
 
 
-def fingerprint(model: keras.Model, name: str, image_size: int) -> str:
+def fingerprint(model: keras.Model, name: str, image_size: int | list[int]) -> str:
     """Return the SHA-256 (hexadecimal) of what decides the features: name, size, layers and every weight of `model`."""
     layers = [type(layer).__name__ for layer in model._flatten_layers()]
     digest = hashlib.sha256(json.dumps([name, image_size, layers]).encode())
@@ -192,7 +248,7 @@ def write_backbone(model: keras.Model, name: str, folder: Path) -> BackboneInfo:
     """Fill an empty folder with a backbone, for Keras and for OpenVINO, and its description, which is returned."""
     save_keras_files(model, folder)
     convert_to_openvino(model, folder / "backbone.xml")
-    size = model.input_shape[1]
+    size = image_size_of(model)
     info = BackboneInfo(
         name=name,
         image_size=size,

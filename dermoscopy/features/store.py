@@ -68,13 +68,13 @@ def sealed(info: FeaturesInfo, folder: Path) -> FeaturesInfo:
     return info.model_copy(update={"checksum": digest.hexdigest()})
 
 
-def write_features(manifest: pd.DataFrame, chunks: list[ViewChunks], info: FeaturesInfo) -> None:
-    """Write data/features from complete chunks, a chunk in memory at a time.
+def write_features(manifest: pd.DataFrame, chunks: list[ViewChunks], info: FeaturesInfo, destination: Path) -> None:
+    """Write a folder of features from complete chunks, a chunk in memory at a time.
 
     Not through a memory map: where the disk is full, that kills the process without a word.
     """
     header = npy_header(info)
-    with replacing(FEATURES, size=4 * info.dim * info.images * info.views) as folder:
+    with replacing(destination, size=4 * info.dim * info.images * info.views) as folder:
         folder.mkdir()
         for view, of_view in enumerate(chunks):
             with view_file(folder, view).open("wb") as file:

@@ -1,8 +1,8 @@
-"""Class probabilities of new images, from the backbone and the trained head."""
+"""Class probabilities of new images, from backbone and trained head, or the mean of several."""
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,15 +14,9 @@ from tqdm import tqdm
 
 from dermoscopy.data.image_files import SUFFIXES, FoundImages, find_images, require_plain_name
 from dermoscopy.data.images import decode, read_bytes
-from dermoscopy.features.backbones import read_backbone_info
-from dermoscopy.features.engines.choice import choose_engine, load_engine
-from dermoscopy.features.finetuned import final_backbone
-from dermoscopy.features.views import draw_warp, render_views
-from dermoscopy.model.clinical import ClinicalEncoder
-from dermoscopy.model.decision import choose_class
-from dermoscopy.model.head_info import require_same_backbone
+from dermoscopy.model.decision import adjust
+from dermoscopy.model.members import Member, known_to_any, load_members
 from dermoscopy.runtime.errors import DataError
-from dermoscopy.runtime.keras_start import start_keras
 from dermoscopy.runtime.progress import progress, tick
 
 FILES_AT_A_TIME = 64  # in memory, all views of each
@@ -53,93 +47,81 @@ def image_files(paths: list[Path]) -> FoundImages:
 
 
 class Classifier:
-    """The backbone of models/backbone and the head of models/head.keras, loaded.
+    """A trained head and its backbone, loaded; or several, of which the mean is predicted.
+
+    An image is decoded once, and the features that a backbone makes of a view are computed once for all heads on it.
 
     Attributes:
         classes: in the order of the probabilities.
-        views: how many the head was trained with, of each image: itself and the augmented ones.
-        clinical: how clinical variables become numbers behind the features; None where the head uses none.
+        views: how many a head was trained with, of each image: itself and the augmented ones; each such number once.
+        clinical: the variables that a head uses and the values that one knows, for `remarks`; None where none uses any.
     """
 
-    def __init__(self, prior_exponent: float = 0) -> None:
-        """Load both; a PipelineError if one is missing or they do not belong together.
-
-        Args:
-            prior_exponent: which class is predicted, see `choose_class`.
-        """
-        folder = final_backbone()
-        backbone = read_backbone_info(folder)
-        engine = choose_engine("auto")
-        with ThreadPoolExecutor(1) as pool:
-            loading = pool.submit(load_engine, engine, folder)  # while Keras is imported
-            # the head needs no TensorFlow where the backbone needs none
-            start_keras(seed=0, backend="tensorflow" if engine == "tensorflow" else "openvino")
-            from dermoscopy.model.head import load_head
-
-            self._head, self._info = load_head()
-            require_same_backbone(self._info, backbone)
-            self._engine = loading.result()
-        self._prior_exponent = prior_exponent
-        self._size = backbone.image_size
-        self.classes = self._info.classes
-        self.views = self._info.augmentation.views + 1
-        self.clinical = self._info.clinical
+    def __init__(self, members: Sequence[Member] = (Member(),)) -> None:
+        """Load all; a PipelineError if one is missing or they do not belong together, see `load_members`."""
+        self._backbones = load_members(members)
+        self._heads = [head for backbone in self._backbones for head in backbone.heads]
+        infos = [head.info for head in self._heads]
+        self.classes = infos[0].classes
+        self.views = sorted({info.augmentation.views + 1 for info in infos})
+        self.clinical = known_to_any([info.clinical for info in infos if info.clinical])
 
     def predict_files(self, files: list[Path], tta: bool, clinical: pd.DataFrame | None = None) -> Iterator[Predicted]:
         """Yield the predictions of files, FILES_AT_A_TIME; a bar on a terminal shows how many are done.
 
+        Of several heads the probabilities are the mean. The predicted class is that of the largest mean of the
+        probabilities that the heads decide by, see `adjust`; of one head it is the class that this head predicts.
+
         Args:
             files: of any names; folders are not looked into.
-            tta: average over the views that the head was trained with, instead of the image alone.
+            tta: average over the views that a head was trained with, instead of the image alone.
             clinical: those of `age, sex, localization` that are known, a row a file; None is unknown.
         """
         known = pd.DataFrame(index=range(len(files))) if clinical is None else clinical
-        numbers = (self.clinical or ClinicalEncoder()).encode(known)
-        with progress("predict", len(files), in_logs=False) as bar:
+        passes = len(files) * len(self._backbones)  # an image counts once for each backbone
+        with progress("predict", passes, in_logs=False) as bar:
             bar.leave = False  # the predictions are what stays
             for start in range(0, len(files), FILES_AT_A_TIME):
                 block = slice(start, start + FILES_AT_A_TIME)
-                yield self._predict_block(files[block], numbers[block], tta, bar)
+                yield self._predict_block(files[block], known[block], tta, bar)
 
-    def _predict(
-        self, images: list[NDArray[np.uint8]], numbers: NDArray[np.float32], bar: "tqdm[Any]"
-    ) -> NDArray[np.float32]:
-        """Return class probabilities, (n, classes), the mean over the views, (views, size, size, 3), of each image.
-
-        `numbers` are the clinical ones, (n, ...).
-        """
-        from dermoscopy.model.head import predict_probabilities
-
-        views = (view for image in tick(images, bar) for view in image)
-        features = self._engine.compute(views, sum(map(len, images)))
-        behind = np.repeat(numbers, [len(image) for image in images], axis=0)
-        probabilities = predict_probabilities(self._head, np.concatenate([features, behind], axis=1))
-        return probabilities.reshape(len(images), -1, len(self.classes)).mean(axis=1)
-
-    def _predict_block(self, files: list[Path], numbers: NDArray[np.float32], tta: bool, bar: "tqdm[Any]") -> Predicted:
-        count = self.views if tta else 1
-
-        def prepare(file: Path) -> NDArray[np.uint8] | DataError:
+    def _predict_block(self, files: list[Path], known: pd.DataFrame, tta: bool, bar: "tqdm[Any]") -> Predicted:
+        def prepare(file: Path) -> list[NDArray[np.uint8]] | DataError:
             try:
                 require_plain_name(file)
                 content = read_bytes(file)
                 pixels = decode(content, file)
             except DataError as error:
                 return error
-            sha256 = hashlib.sha256(content).hexdigest()  # a photograph has the same views under any name
-            warps = [draw_warp(self._info.augmentation, sha256, view) for view in range(count)]
-            return render_views(pixels, warps, self._size)
+            sha256 = hashlib.sha256(content).hexdigest()
+            return [backbone.render(pixels, sha256, tta) for backbone in self._backbones]
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             prepared = list(zip(files, pool.map(prepare, files), strict=True))
         images = {file: views for file, views in prepared if not isinstance(views, DataError)}
         unreadable = [str(error) for _, error in prepared if isinstance(error, DataError)]
-        bar.update(len(unreadable))
-        none = np.empty((0, len(self.classes)), np.float32)
-        readable = [not isinstance(views, DataError) for _, views in prepared]
-        probabilities = self._predict(list(images.values()), numbers[readable], bar) if images else none
+        bar.update(len(unreadable) * len(self._backbones))
+        readable = known[[not isinstance(views, DataError) for _, views in prepared]]
+        probabilities, deciding = self._predict(list(images.values()), readable, tta, bar)
         table = pd.DataFrame(probabilities, columns=[f"p_{name}" for name in self.classes])
         table.insert(0, "image", [str(file) for file in images])
-        chosen = choose_class(probabilities, self._info.prior, self._prior_exponent)
-        table.insert(1, "predicted", np.array(self.classes)[chosen])
+        table.insert(1, "predicted", np.array(self.classes)[deciding.argmax(axis=1)])
         return Predicted(table, unreadable)
+
+    def _predict(
+        self, images: list[list[NDArray[np.uint8]]], known: pd.DataFrame, tta: bool, bar: "tqdm[Any]"
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Return the probabilities, (n, classes), and those that decide, from the views of each image by backbone."""
+        if not images:
+            none = np.empty((0, len(self.classes)))
+            return none.astype(np.float32), none
+        each = []
+        for backbone, of_images in zip(self._backbones, zip(*images, strict=True), strict=True):
+            features = backbone.features(tick(of_images, bar), len(of_images), tta)
+            each += [head.predict(features, known, tta) for head in backbone.heads]
+        deciding = [
+            adjust(probabilities, head.info.prior, head.prior_exponent)
+            for probabilities, head in zip(each, self._heads, strict=True)
+        ]
+        mean = np.mean(each, axis=0, dtype=np.float64)  # in which the mean of equal numbers is that number
+        return np.asarray(mean, np.float32), np.asarray(np.mean(deciding, axis=0))

@@ -185,7 +185,9 @@ def warm_up(
         of_views.append(top.predict(OneView(views, len(targets), view), verbose=0))
         scaler.partial_fit(of_views[-1].astype(np.float64))
     watched = top.predict(OneView(validation[0], len(validation[1]), 0), verbose=0)
-    head = build_head(scaler.mean_, scaler.scale_**2, finetune.dropout, classes)
+    # one scale for all: a feature that hardly differs would be blown up when its layers begin to change
+    variance = np.full_like(scaler.mean_, scaler.var_.mean())
+    head = build_head(scaler.mean_, variance, finetune.dropout, classes)
     head.compile(keras.optimizers.Adam(0.001), keras.losses.SparseCategoricalCrossentropy(), metrics=["accuracy"])
     head.fit(
         Epochs(StoredFeatures(np.stack(of_views, axis=1)), targets, weights, 128, finetune.seed),

@@ -16,7 +16,7 @@ import pandas as pd
 
 from dermoscopy.data.split import assign_parts
 from dermoscopy.features.backbones import read_backbone_info
-from dermoscopy.features.finetuned import final_backbone
+from dermoscopy.features.finetuned import final_backbone, require_not_tuned_on
 from dermoscopy.features.store import FeatureReader
 from dermoscopy.model.class_weights import class_weights
 from dermoscopy.model.clinical import ClinicalFeatures, Variable, fit_encoder
@@ -92,11 +92,15 @@ def trainings_of_seeds(
         project: the folder that has the features.
 
     Raises:
-        DataError: a class is too rare for the parts.
+        DataError: a class is too rare for the parts, or the backbone was fine-tuned on images that these hold out.
     """
     of_seeds = [with_seed(params, seed) for seed in seeds]
     images = training_columns(manifest)
-    return [Training(one, images, assign_parts(manifest, one.split), project) for one in of_seeds]
+    trainings = [Training(one, images, assign_parts(manifest, one.split), project) for one in of_seeds]
+    for training in trainings:
+        remedy = "use dvc exp run -S split.seed=... -S train.seed=..., which tunes it anew for each split"
+        require_not_tuned_on(images.assign(part=training.part), remedy, project)
+    return trainings
 
 
 def training_columns(manifest: pd.DataFrame) -> pd.DataFrame:

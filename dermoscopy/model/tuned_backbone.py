@@ -75,13 +75,11 @@ def finetune_backbone(
         work = project_folder() / TUNING / tuning_key(parts, info, cut, finetune, augmentation)[:32]
         tuning = Tuning(work, finetune)
         if not tuning.finished:
-            views: dict[str, Views] = {
-                name: DrawnViews(part, augmentation, info.image_size) for name, part in parts.items()
-            }
+            views: dict[str, Views] = {name: DrawnViews(part, augmentation, info.side) for name, part in parts.items()}
             if kept and cut.trunk:
                 load = partial(load_trunk, cut.trunk, info.name, engine, work / "trunk")
                 for name, part in parts.items():
-                    compute_missing(part, kept[name], augmentation, info.image_size, load, "finetune: frozen layers")
+                    compute_missing(part, kept[name], augmentation, info.side, load, "finetune: frozen layers")
                 views = {name: KeptViews(chunks) for name, chunks in kept.items()}
                 prune(folder, keep=len(kept["train"]))
             classes = sorted(images["label"].unique())

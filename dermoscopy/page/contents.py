@@ -10,7 +10,7 @@ from dermoscopy.data.groups import known_unit
 from dermoscopy.data.split import unit_of
 from dermoscopy.data.tables import read_json, read_table
 from dermoscopy.features.backbones import read_backbone_info
-from dermoscopy.features.finetuned import final_backbone
+from dermoscopy.features.finetuned import final_backbone, read_finetuning
 from dermoscopy.model.activation_maps import clinical_shifts, read_linear_head
 from dermoscopy.model.head_info import read_head_info
 from dermoscopy.page.charts import (
@@ -27,6 +27,7 @@ from dermoscopy.runtime.errors import DataError
 from dermoscopy.runtime.params import Params, Train
 from dermoscopy.runtime.paths import (
     CONFUSION_MATRIX,
+    FINETUNED,
     MANIFEST,
     PRECISION_RECALL,
     RELIABILITY,
@@ -72,6 +73,7 @@ def read_contents(params: Params) -> dict[str, Any]:
         ),
         **describe_classes(metrics[part]),
         **describe_training(params.train),
+        "tuning": describe_tuning(),
         **describe_curves(metrics[part]),
         **describe_trade_off(params.evaluate.prior_exponent),
         "clinical": describe_clinical(),
@@ -113,22 +115,41 @@ def describe_classes(shown: Metrics) -> dict[str, Any]:
 
 
 def describe_training(train: Train) -> dict[str, Any]:
-    """Return the training curves, the epoch (from 1) whose weights were kept, with its values, and whether training
-    ended at its limit, before patience ran out."""
+    """Return what `describe_log` returns of the head's training, and whether it ended at its limit, before patience ran
+    out."""
+    log = describe_log(TRAINING_CURVES, 1, "run dvc repro train")
+    return log | {"at_limit": log["epochs"] == train.epochs and log["epochs"] - log["best"] < train.patience}
+
+
+def describe_tuning() -> dict[str, Any] | None:
+    """Return what was done to the backbone, and what `describe_log` returns of it; None where it stayed frozen."""
+    done = read_finetuning()
+    if not done.epochs:
+        return None
+    log = describe_log(FINETUNED / "log/plots/metrics", 0, "run dvc repro finetune")
+    return log | {"epochs": done.epochs, "cut": done.cut, "layers": done.layers}
+
+
+def describe_log(folder: Path, first: int, remedy: str) -> dict[str, Any]:
+    """Return the curves that DVCLive logged, how many epochs, and the one whose weights were kept, with its values.
+
+    Args:
+        folder: of the curves.
+        first: the number of the epoch of its step 0.
+        remedy: what to do if they cannot be read.
+    """
     curves = {}
     for part in ("train", "eval"):
         for name in ("loss", "accuracy"):
-            path = TRAINING_CURVES / part / f"{name}.tsv"
+            path = folder / part / f"{name}.tsv"
             try:
-                curves[part, name] = pd.read_csv(path, sep="\t").assign(step=lambda table: table["step"] + 1)
+                curves[part, name] = pd.read_csv(path, sep="\t").assign(step=lambda table: table["step"] + first)
             except (OSError, ValueError, KeyError) as error:
-                raise DataError(f"{path} cannot be read ({error}): run dvc repro train") from None
+                raise DataError(f"{path} cannot be read ({error}): {remedy}") from None
     kept = int(curves["eval", "loss"]["loss"].argmin())
     best = int(curves["eval", "loss"]["step"].iloc[kept])
-    epochs = len(curves["eval", "loss"])
     return {
-        "epochs": epochs,
-        "at_limit": epochs == train.epochs and epochs - best < train.patience,
+        "epochs": len(curves["eval", "loss"]),
         "best": best,
         "best_loss": curves["eval", "loss"]["loss"].iloc[kept],
         "best_accuracy": curves["eval", "accuracy"]["accuracy"].iloc[kept],

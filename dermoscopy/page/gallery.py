@@ -108,7 +108,7 @@ def draw_examples(chosen: pd.DataFrame, manifest: pd.DataFrame) -> list[Example]
     rows = images.to_dict("records")
 
     def look(row: dict[Hashable, Any]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        pixels = render_views(read_image(located(row["path"]), row["sha256"]), [Warp()], backbone.image_size)[0]
+        pixels = render_views(read_image(located(row["path"]), row["sha256"]), [Warp()], backbone.side)[0]
         return pixels, last_maps.maps(pixels)
 
     def draw(

@@ -82,12 +82,31 @@ class Split(Section):
 
 
 class Backbone(Section):
-    """The frozen network; `weights` is imagenet, random (drawn from `seed`) or the path of a weights file."""
+    """The frozen network; `weights` is imagenet, random (drawn from `seed`) or the path of a weights file.
+
+    At several sizes, which are in rising order here, the features of an image are those at each of them.
+    """
 
     name: Name
     weights: Name
-    image_size: Annotated[int, Field(ge=32, le=1024)]
+    image_size: int | list[int]
     seed: Seed
+
+    @field_validator("image_size", mode="before")
+    @classmethod
+    def _sizes_divide_the_largest(cls, value: Any) -> Any:
+        sizes = value if isinstance(value, list) else [value]
+        if all(type(size) is int and 32 <= size <= 1024 for size in sizes):
+            if not isinstance(value, list):
+                return value
+            # 32, because every network halves an image five times, and some pad what is odd in a way of their own
+            divide = all(size % 32 == 0 and max(sizes) % size == 0 for size in sizes)
+            if divide and len(sizes) == len(set(sizes)) > 1:
+                return sorted(sizes)
+        raise ValueError(
+            f"backbone.image_size = {value!r} must be a whole number from 32 to 1024, or a list of several, each once, "
+            "that are multiples of 32 and divide the largest, such as [224, 448]"
+        )
 
 
 class Finetune(Section):

@@ -1,16 +1,17 @@
 """Finished runs, read from Git revisions, DVC experiments or the workspace; nothing is checked out."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
 from dermoscopy.data.groups import group_ids
 from dermoscopy.data.tables import read_table
+from dermoscopy.model.head_info import read_head_info
 from dermoscopy.runtime.errors import DataError
 from dermoscopy.runtime.paths import HEAD_INFO, MANIFEST
 from dermoscopy.scoring.predictions import class_names, read_scored, scored_table
@@ -26,12 +27,16 @@ class Run:
         name: as it was asked for.
         params: by `section.key`.
         scored: the prediction table that `evaluate.tta` chooses.
-        test: its test images, decided as its params say, sorted by image_id, with lesion_id, group_id and sha256.
+        prior: the share of each class among its training images; None where `evaluate.prior_exponent` is 0.
+        validation, test: the images of these parts, decided as its params say, sorted by image_id, with lesion_id,
+            group_id and sha256.
     """
 
     name: str
     params: dict[str, Any]
     scored: Path
+    prior: list[float] | None
+    validation: pd.DataFrame
     test: pd.DataFrame
 
 
@@ -54,21 +59,27 @@ def load_run(name: str) -> Run:
     exponent = params.get("evaluate.prior_exponent", 0)  # a run from before there was one took the likeliest class
     with revision(name, scored, MANIFEST, *([HEAD_INFO] if exponent else [])) as folder:
         predictions = read_scored(params["evaluate.tta"], exponent, folder)
+        prior = read_head_info(folder / HEAD_INFO).prior if exponent else None
         manifest = read_table(folder / MANIFEST, "image_id", "lesion_id", "sha256")
-    test = predictions[predictions["part"] == "test"]
-    if test.empty:
+    if not (predictions["part"] == "test").any():
         raise DataError(
             f"{name} has no test images (split.test = {params.get('split.test')}), and its validation images chose "
             "when its training stopped: compare runs with a test part"
         )
     known = manifest[["image_id", "lesion_id", "sha256"]].assign(group_id=group_ids(manifest))
-    test = test.merge(known, on="image_id", how="left", validate="1:1")
-    return Run(name, params, scored, test.sort_values("image_id", ignore_index=True))
+    images = predictions.merge(known, on="image_id", how="left", validate="1:1").sort_values("image_id")
+    parts = [images[images["part"] == part].reset_index(drop=True) for part in ("validation", "test")]
+    return Run(name, params, scored, prior, *parts)
 
 
 @contextmanager
-def revision(name: str, *paths: Path) -> Iterator[Path]:
+def revision(name: str, *paths: Path, if_any: Sequence[Path] = ()) -> Iterator[Path]:
     """Yield a folder that has these files and folders of a revision; for the workspace it is the project itself.
+
+    Args:
+        name: of the revision.
+        paths: what it must have.
+        if_any: folders that it may lack, because it is from before there were such.
 
     Raises:
         DataError: there is no such revision, it lacks a file, or DVC's cache lacks it.
@@ -83,7 +94,7 @@ def revision(name: str, *paths: Path) -> Iterator[Path]:
     with TemporaryDirectory() as folder:
         try:
             files = DVCFileSystem(rev=name)
-            for path in paths:
+            for path in [*paths, *(path for path in if_any if files.isdir(path.as_posix()))]:
                 (folder / path).parent.mkdir(parents=True, exist_ok=True)
                 files.get(path.as_posix(), str(folder / path), recursive=files.isdir(path.as_posix()))
         except (DvcException, DataIndexError, FileNotFoundError) as error:
@@ -105,24 +116,26 @@ def flatten(params: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def require_same_images(first: Run, other: Run) -> None:
-    """Raise a DataError unless two runs were tested on the same images with the same labels."""
+def require_same_images(first: Run, other: Run, part: Literal["validation", "test"] = "test") -> None:
+    """Raise a DataError unless two runs have the same images, contents, labels, lesions and classes in a part."""
     pair = f"{first.name} and {other.name} cannot be compared"
     remedy = "run both with the same data and the same params under split"
-    ours, theirs = set(first.test["image_id"]), set(other.test["image_id"])
+    our_table, their_table = (getattr(item, part) for item in (first, other))
+    ours, theirs = set(our_table["image_id"]), set(their_table["image_id"])
     if ours != theirs:
+        verb = {"validation": "validated", "test": "tested"}[part]
         raise DataError(
-            f"{pair}: they were tested on different images, {len(ours)} and {len(theirs)} with {len(ours & theirs)} in "
+            f"{pair}: they were {verb} on different images, {len(ours)} and {len(theirs)} with {len(ours & theirs)} in "
             f"common: {remedy}"
         )
     for column, what in {"sha256": "contents", "label": "labels", "group_id": "lesions or patients"}.items():
-        different = first.test["image_id"][first.test[column] != other.test[column]]
+        different = our_table["image_id"][our_table[column] != their_table[column]]
         if len(different):
             raise DataError(
-                f"{pair}: {len(different)} of their test images have different {what}, the first is "
+                f"{pair}: {len(different)} of their {part} images have different {what}, the first is "
                 f"{different.iloc[0]}: {remedy}"
             )
-    if class_names(first.test) != class_names(other.test):
+    if class_names(our_table) != class_names(their_table):
         raise DataError(f"{pair}: they know different classes: {remedy}")
 
 

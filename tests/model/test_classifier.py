@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from dermoscopy.model import classifier
 from dermoscopy.model.classifier import Classifier, image_files
 from dermoscopy.model.head import load_head, predict_probabilities
+from dermoscopy.model.members import Member
 from dermoscopy.runtime.errors import DataError
 from tests.support.classifier_project import CLASSES, PRIOR, compute_features, write_classifier
 from tests.support.photographs import jpeg
@@ -111,7 +112,8 @@ def test_the_name_of_a_file_changes_no_probability(project: Path, files: list[Pa
 
 
 def test_the_prior_exponent_decides_which_class_is_predicted(project: Path, files: list[Path]) -> None:
-    (plain,), (adjusted,) = (list(Classifier(exponent).predict_files(files, tta=False)) for exponent in (0, 1))
+    classifiers = (Classifier([Member(prior_exponent=exponent)]) for exponent in (0, 1))
+    (plain,), (adjusted,) = (list(classifier.predict_files(files, tta=False)) for classifier in classifiers)
     probabilities = plain.table.filter(regex="^p_")
     pd.testing.assert_frame_equal(adjusted.table.filter(regex="^p_"), probabilities)
     expected = np.array(CLASSES)[(probabilities.to_numpy() / PRIOR).argmax(axis=1)]

@@ -17,7 +17,7 @@ from dermoscopy.runtime.workspace import PROJECT
 from tests.support.params_file import write_params
 
 TEXT = (PROJECT / "params.yaml").read_text(encoding="utf-8")
-SLOWER = ["manifest", "split", "backbone", "features", "train", "evaluate", "report"]
+SLOWER = ["manifest", "split", "backbone", "finetune", "features", "train", "evaluate", "report"]
 STAGES = ["download", *(pytest.param(stage, marks=pytest.mark.slow) for stage in SLOWER)]
 
 RANGES: list[tuple[str, list[float], list[float]]] = [  # key, the smallest and the largest value, what is just beyond

@@ -74,6 +74,11 @@ class TestLoadRun:
         assert (run.name, run.scored, run.params) == (name, scored, params)
         pd.testing.assert_frame_equal(run.test[expected.columns], expected)
         assert (run.test["sha256"] == run.test["image_id"]).all()
+        assert list(run.validation["image_id"]) == [
+            table["image_id"][first - 1 if scored == PREDICTIONS else first - 2]
+        ]
+        assert list(run.validation.columns) == list(run.test.columns)
+        assert run.prior is None
 
     def test_a_name_that_does_not_exist_is_refused(self) -> None:
         assert self.refusal("nothing").startswith("nothing cannot be read (")
@@ -130,6 +135,17 @@ class TestSameImages:
         changed.test.loc[3, "sha256"] = "other"
         with pytest.raises(DataError, match="different contents, the first is test_3"):
             require_same_images(make_run("a", table), changed)
+
+    def test_validation_images_are_looked_at_where_they_are_asked_for(self, table: pd.DataFrame) -> None:
+        first, cut = make_run("a", table), make_run("b", table, validation=table[10:])
+        other = make_run("b", table)
+        other.validation.loc[3, "sha256"] = "other"
+        for run in (cut, other):
+            require_same_images(first, run)
+        with pytest.raises(DataError, match="validated on different images, 600 and 590 with 590 in common"):
+            require_same_images(first, cut, "validation")
+        with pytest.raises(DataError, match="1 of their validation images have different contents, the first is test_"):
+            require_same_images(first, other, "validation")
 
     def test_other_classes_are_refused(self, table: pd.DataFrame) -> None:
         assert "different classes" in self.refusal(table, table.assign(p_vasc=0.0))

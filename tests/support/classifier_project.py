@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,34 +26,52 @@ def compute_features(backbone: Path, files: list[Path]) -> NDArray[np.float32]:
     """Return features, (images, views, dim), as the features stage computes them of images that SHA-256 names."""
     hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
     images = [ImageFile(sha256, str(path), sha256) for path, sha256 in zip(files, hashes, strict=True)]
-    flat = [view for image in images for view in prepare_views(image, VIEWS, AUGMENTATION, 64)]
+    size = read_backbone_info(backbone).side
+    flat = [view for image in images for view in prepare_views(image, VIEWS, AUGMENTATION, size)]
     return load_engine("openvino", backbone).compute(flat, len(flat)).reshape(len(files), len(VIEWS), -1)
 
 
 def write_classifier(
-    folder: Path, backbone: Path, features: NDArray[np.float32], clinical: ClinicalEncoder | None = None
+    folder: Path,
+    backbone: Path,
+    features: NDArray[np.float32],
+    /,  # a field of HeadInfo has the name backbone too
+    clinical: ClinicalEncoder | None = None,
+    seed: int = 0,
+    **described: Any,
 ) -> None:
     """Write models/ into a folder: a copy of a backbone, and a head that tells these features, (n, dim), apart.
 
     With `clinical` the head tells its numbers apart as well. Call `start_keras` first.
+
+    Args:
+        folder: of the project.
+        backbone: its folder.
+        features: of images, such as `compute_features` returns them, but (n, dim).
+        clinical: how clinical variables become numbers.
+        seed: of the random weights.
+        described: fields of HeadInfo that are not the usual ones.
     """
+    info = HeadInfo.model_validate(
+        {
+            "classes": CLASSES,
+            "prior": PRIOR,
+            "class_weights": [1, 1, 1],
+            "backbone": read_backbone_info(backbone).fingerprint,
+            "augmentation": AUGMENTATION,
+            "clinical": clinical,
+        }
+        | described
+    )
     from dermoscopy.model.head import build_head, save_head
 
     shutil.copytree(backbone, folder / "models/backbone")
     if clinical:
         numbers = np.random.default_rng(1).normal(size=(len(features), len(clinical.names)))
         features = np.concatenate([features, numbers.astype(np.float32)], axis=1)
-    head = build_head(features.mean(axis=0, dtype=np.float64), np.ones(features.shape[1]), 0.5, len(CLASSES))
-    kernel = np.random.default_rng(0).normal(size=(features.shape[1], len(CLASSES)))
+    head = build_head(features.mean(axis=0, dtype=np.float64), np.ones(features.shape[1]), 0.5, len(info.classes))
+    kernel = np.random.default_rng(seed).normal(size=(features.shape[1], len(info.classes)))
     spread = ((features - features.mean(axis=0)) @ kernel).std()
-    head.layers[-1].set_weights([kernel / spread, np.zeros(len(CLASSES))])
+    head.layers[-1].set_weights([kernel / spread, np.zeros(len(info.classes))])
     save_head(head, folder / "models/head.keras")
-    info = HeadInfo(
-        classes=CLASSES,
-        prior=PRIOR,
-        class_weights=[1, 1, 1],
-        backbone=read_backbone_info(backbone).fingerprint,
-        augmentation=AUGMENTATION,
-        clinical=clinical,
-    )
     (folder / "models/head.json").write_text(info.model_dump_json(), encoding="utf-8")

@@ -5,7 +5,7 @@ from typing import Any
 
 from benchmarks.workspace import Workspace
 
-STAGES = ["download", "manifest", "split", "backbone", "features", "train", "evaluate", "report"]
+STAGES = ["download", "manifest", "split", "backbone", "finetune", "features", "train", "evaluate", "report"]
 CHANGES: dict[str, dict[str, Any]] = {
     "data": {"source": "sample", "sample_images": 100},
     "backbone": {"name": "MobileNetV2", "weights": "random", "image_size": 32},

@@ -4,10 +4,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import softmax
 
 from dermoscopy.data.groups import group_ids
 from dermoscopy.runtime.paths import PREDICTIONS_TTA
+from dermoscopy.scoring.predictions import class_names, targets_of, with_probabilities
 from dermoscopy.scoring.runs import Run
+
+# of the five classes of drawn images
+SHARES = [0.04, 0.06, 0.1, 0.2, 0.6]
 
 
 def make_predictions(
@@ -56,13 +61,36 @@ def drawn_images(count: int = 300, seed: int = 0, skill: float = 2, digits: int 
     random = np.random.default_rng(seed)
     classes = ["akiec", "bcc", "bkl", "mel", "nv"]
     lesion = random.integers(2 * count // 3, size=count)
-    target = random.choice(5, 2 * count // 3, p=[0.04, 0.06, 0.1, 0.2, 0.6])[lesion]
+    target = random.choice(5, 2 * count // 3, p=SHARES)[lesion]
     logits = random.normal(size=(count, 5)) + skill * np.eye(5)[target]
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     if digits is not None:
         probabilities = probabilities.round(digits)
     labels = [classes[number] for number in target]
     return make_predictions(labels, probabilities, classes, lesions=[f"lesion_{number}" for number in lesion])
+
+
+def predicted_again(table: pd.DataFrame, seed: int, skill: float = 2) -> pd.DataFrame:
+    """Return the images of a table with other predictions, drawn as those of `drawn_images`, by another run as it were.
+
+    They depend on the seed, the skill and the labels.
+    """
+    classes = class_names(table)
+    logits = np.random.default_rng(seed).normal(size=(len(table), len(classes)))
+    probabilities = softmax(logits + skill * np.eye(len(classes))[targets_of(table)], axis=1).astype(np.float32)
+    predicted = np.array(classes)[probabilities.argmax(axis=1)]
+    return with_probabilities(table, probabilities).assign(predicted=predicted)
+
+
+def drawn_training(seed: int, dropout: float = 0.5, split: int = 1) -> list[pd.DataFrame]:
+    """Return predictions of validation and test images, which the split chooses; 0.5 is the best dropout."""
+    parts = []
+    for number, part in enumerate(("validation", "test")):
+        images = drawn_images(300, seed=2 * split + number)
+        table = predicted_again(images, seed=2 * seed + number, skill=2.5 - 8 * abs(dropout - 0.5))
+        names = {column: f"{part} {split} " + images[column] for column in ("image_id", "lesion_id")}
+        parts.append(table.assign(part=part, **names, group_id="lesion " + names["lesion_id"]))
+    return parts
 
 
 def worsened(table: pd.DataFrame, images: int) -> pd.DataFrame:
@@ -74,6 +102,18 @@ def worsened(table: pd.DataFrame, images: int) -> pd.DataFrame:
     return worse
 
 
-def make_run(name: str, table: pd.DataFrame, **params: Any) -> Run:
-    """Return a run tested on the images of a table, whose contents are as different as their ids."""
-    return Run(name, params, PREDICTIONS_TTA, table.assign(sha256=table["image_id"]))
+def make_run(
+    name: str,
+    table: pd.DataFrame,
+    validation: pd.DataFrame | None = None,
+    prior: list[float] | None = None,
+    **params: Any,
+) -> Run:
+    """Return a run tested on the images of a table, whose contents are as different as their ids.
+
+    Without `validation` it is validated on the same images.
+    """
+    test, validation = (
+        images.assign(sha256=images["image_id"]) for images in (table, table if validation is None else validation)
+    )
+    return Run(name, params, PREDICTIONS_TTA, prior, validation, test)

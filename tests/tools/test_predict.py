@@ -26,11 +26,12 @@ COLUMNS = ["image", "predicted", "p_bkl", "p_mel", "p_nv"]
 
 def test_the_views_that_are_averaged_are_said_and_whether_the_report_does_so() -> None:
     mean, alone = "the mean over 3 views of each image", "each image alone, without views"
-    assert views_in_words(3, True, True) == f"{mean}, as the report scores (evaluate.tta)"
-    assert views_in_words(3, False, False) == f"{alone}, as the report scores (evaluate.tta)"
-    assert views_in_words(3, True, False) == f"{mean}; the report scores {alone} (evaluate.tta)"
-    assert views_in_words(3, False, True) == f"{alone}; the report scores {mean} (evaluate.tta)"
-    assert views_in_words(1, False, True) == f"{alone}, as the report scores (evaluate.tta)"
+    assert views_in_words([3], True, True) == f"{mean}, as the report scores (evaluate.tta)"
+    assert views_in_words([3], False, False) == f"{alone}, as the report scores (evaluate.tta)"
+    assert views_in_words([3], True, False) == f"{mean}; the report scores {alone} (evaluate.tta)"
+    assert views_in_words([3], False, True) == f"{alone}; the report scores {mean} (evaluate.tta)"
+    assert views_in_words([1], False, True) == f"{alone}, as the report scores (evaluate.tta)"
+    assert views_in_words([1, 3], True, False).startswith("the mean over 1 or 3 views of each image; ")
 
 
 @pytest.mark.parametrize(
@@ -115,6 +116,17 @@ def test_the_images_alone_are_predicted_where_the_user_says_so(project: Path) ->
     assert list(pd.read_csv(BytesIO(alone.stdout))["image"]) == ["images/a.jpg", "images/皮膚.jpg"]
     assert (project / "stdout").is_symlink()
     assert alone.stderr.startswith(b"predict: each image alone, without views; the report scores the mean over 3 views")
+
+
+def test_models_of_the_workspace_give_its_own_table_and_say_what_it_is(project: Path) -> None:
+    plain = predict(project, "images", "--csv", "-")
+    for names, words in {
+        ("workspace",): "the model of workspace",
+        ("workspace", "workspace"): "the mean of 2 models: workspace, workspace",
+    }.items():
+        averaged = predict(project, "images", "--csv", "-", "--models", *names)
+        assert averaged.stdout == plain.stdout
+        assert averaged.stderr.decode().splitlines() == [f"predict: {words}", *plain.stderr.decode().splitlines()]
 
 
 def test_a_console_that_lacks_the_letters_of_a_name_loses_nothing(project: Path) -> None:

@@ -1,0 +1,184 @@
+"""What a classifier is made of, loaded: one trained head and its backbone, or several."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dermoscopy.features.backbones import read_backbone_info
+from dermoscopy.features.engines.choice import Engine, choose_engine, load_engine
+from dermoscopy.features.finetuned import final_backbone
+from dermoscopy.features.views import Warp, draw_warp, render_views
+from dermoscopy.model.clinical import Category, ClinicalEncoder
+from dermoscopy.model.head_info import HeadInfo, read_head_info, require_same_backbone
+from dermoscopy.runtime.errors import DataError, PipelineError, first_few
+from dermoscopy.runtime.keras_start import start_keras
+from dermoscopy.runtime.params import Augmentation
+from dermoscopy.runtime.paths import HEAD, HEAD_INFO
+
+View = tuple[Augmentation | None, int]  # what draws it, and its number; nothing draws view 0, which is the image itself
+
+
+@dataclass(frozen=True)
+class Member:
+    """Where a trained head is, and the backbone that makes its features.
+
+    Attributes:
+        prior_exponent: which class the head decides for, see `adjust`.
+        name: for messages; None for the model of the current folder, where there is no other.
+        head: the project that has models/head.keras and models/head.json.
+        backbone: the project that has the backbone, see `final_backbone`.
+    """
+
+    prior_exponent: float = 0
+    name: str | None = None
+    head: Path = Path()
+    backbone: Path = Path()
+
+
+@dataclass(frozen=True)
+class LoadedHead:
+    """A head that is ready to predict."""
+
+    model: Any
+    info: HeadInfo
+    prior_exponent: float
+
+    def views(self, tta: bool) -> list[View]:
+        """Return the views that are averaged, or the image alone."""
+        # how many views there are does not change what one shows
+        augmentation = self.info.augmentation.model_copy(update={"views": 0})
+        drawn = range(1, self.info.augmentation.views + 1) if tta else []
+        return [(None, 0), *((augmentation, view) for view in drawn)]
+
+    def predict(self, features: dict[View, NDArray[np.float32]], known: pd.DataFrame, tta: bool) -> NDArray[np.float32]:
+        """Return class probabilities, (n, classes), the mean over the views.
+
+        Args:
+            features: (n, dim) of each view.
+            known: the clinical variables that are known, a row an image.
+            tta: see `views`.
+        """
+        from dermoscopy.model.head import predict_probabilities
+
+        of_views = np.stack([features[view] for view in self.views(tta)], axis=1)
+        numbers = (self.info.clinical or ClinicalEncoder()).encode(known)
+        behind = np.repeat(numbers[:, None], of_views.shape[1], axis=1)
+        rows = np.concatenate([of_views, behind], axis=2)
+        probabilities = predict_probabilities(self.model, rows.reshape(-1, rows.shape[2]))
+        return probabilities.reshape(len(known), -1, len(self.info.classes)).mean(axis=1)
+
+
+@dataclass(frozen=True)
+class LoadedBackbone:
+    """A backbone that is ready to compute features, and the heads on it."""
+
+    engine: Engine
+    size: int
+    heads: list[LoadedHead]
+
+    def views(self, tta: bool) -> list[View]:
+        """Return the views that the heads need, each once."""
+        return list(dict.fromkeys(chain.from_iterable(head.views(tta) for head in self.heads)))
+
+    def render(self, pixels: NDArray[np.uint8], sha256: str, tta: bool) -> NDArray[np.uint8]:
+        """Return these views of an image, (views, size, size, 3), from its pixels and the hash of its file."""
+        # a photograph has the same views under any name
+        warps = [draw_warp(drawn, sha256, view) if drawn else Warp() for drawn, view in self.views(tta)]
+        return render_views(pixels, warps, self.size)
+
+    def features(self, images: Iterator[NDArray[np.uint8]], count: int, tta: bool) -> dict[View, NDArray[np.float32]]:
+        """Return the features, (count, dim), of each view, from what `render` made of `count` images."""
+        views = self.views(tta)
+        features = self.engine.compute(chain.from_iterable(images), count * len(views))
+        return {view: features[place :: len(views)] for place, view in enumerate(views)}
+
+
+def load_members(members: Sequence[Member]) -> list[LoadedBackbone]:
+    """Load the backbones, each once, and the heads on them.
+
+    Raises:
+        PipelineError: something is missing or cannot be read, a head was trained on another backbone, or heads know
+            different classes; it names the member.
+    """
+    infos: list[HeadInfo] = []
+    folders: dict[str, tuple[Member, Path]] = {}  # of each backbone, by fingerprint, with the first member on it
+    sizes: dict[str, int] = {}
+    for member in members:
+        with named(member.name, member.head, member.backbone):
+            folder = final_backbone(member.backbone)
+            backbone = read_backbone_info(folder)
+            info = read_head_info(member.head / HEAD_INFO)
+            require_same_backbone(info, backbone)
+        infos.append(info)
+        folders.setdefault(info.backbone, (member, folder))
+        sizes[info.backbone] = backbone.side
+    for member, info in zip(members, infos, strict=True):
+        require_same_classes(members[0].name, infos[0], member.name, info)
+
+    engine = choose_engine("auto")
+    with ThreadPoolExecutor(1) as pool:
+        # while Keras is imported
+        loading = {key: pool.submit(load_engine, engine, folder) for key, (_, folder) in folders.items()}
+        # a head needs no TensorFlow where the backbone needs none
+        start_keras(seed=0, backend="tensorflow" if engine == "tensorflow" else "openvino")
+        from dermoscopy.model.head import load_keras_head
+
+        heads: dict[str, list[LoadedHead]] = {key: [] for key in folders}
+        for member, info in zip(members, infos, strict=True):
+            with named(member.name, member.head):
+                model = load_keras_head(member.head / HEAD)
+            heads[info.backbone].append(LoadedHead(model, info, member.prior_exponent))
+        loaded = []
+        for key, (member, _) in folders.items():
+            with named(member.name, member.backbone):
+                loaded.append(LoadedBackbone(loading[key].result(), sizes[key], heads[key]))
+    return loaded
+
+
+@contextmanager
+def named(name: str | None, *projects: Path) -> Iterator[None]:
+    """Let errors name a model, and not the temporary folders that its files are in; without a name they stay."""
+    try:
+        yield
+    except PipelineError as error:
+        if name is None:
+            raise
+        message = str(error)
+        for project in projects:
+            if project != Path():
+                message = message.replace(f"{project}/", "")
+        raise type(error)(f"{name}: {message}") from None
+
+
+def require_same_classes(first: str | None, ours: HeadInfo, other: str | None, theirs: HeadInfo) -> None:
+    """Raise a DataError unless two heads know the same classes."""
+    if ours.classes == theirs.classes:
+        return
+    only = {first: set(ours.classes) - set(theirs.classes), other: set(theirs.classes) - set(ours.classes)}
+    differ = "; ".join(f"only {name} has {first_few(sorted(names))}" for name, names in only.items() if names)
+    raise DataError(
+        f"{first} and {other} know different classes ({differ}): name models that were trained with the same classes"
+    )
+
+
+def known_to_any(encoders: Sequence[ClinicalEncoder]) -> ClinicalEncoder | None:
+    """Return what uses each variable that an encoder uses, and knows each value that one knows; None for no encoders.
+
+    It is for `remarks`, and encodes nothing.
+    """
+    if not encoders:
+        return None
+    known: dict[str, Any] = {"age": next((encoder.age for encoder in encoders if encoder.age), None)}
+    for variable in ("sex", "localization"):
+        found = [category for encoder in encoders if (category := getattr(encoder, variable))]
+        values = sorted({value for category in found for value in category.known})
+        known[variable] = Category(known=values, shares=[], unknown=True) if found else None
+    return ClinicalEncoder(**known)
