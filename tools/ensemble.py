@@ -2,8 +2,8 @@
 
 Nothing is trained or checked out; `workspace` stands for the files as they are. All must have the same validation and
 test images. The ensemble is compared with its best member, the one of the highest balanced accuracy on validation. With
---greedy the members are picked one by one, again and again, as long as one lowers the log loss on validation; how often
-each was picked is its weight. Run from the top folder of the project.
+--greedy the members are picked one by one, again and again, for the lowest log loss on validation; how often each was
+picked is its weight. Run from the top folder of the project.
 """
 
 import argparse

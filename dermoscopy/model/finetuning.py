@@ -157,9 +157,28 @@ def tune(
         )
 
 
+class JointModel(keras.Model):
+    """What lies above the cut and the head, in training together: the backbone's layers as when they only infer.
+
+    A model of both would tell the backbone, too, that it is trained: normalization would go by the batch, and what it
+    has learnt be overwritten.
+    """
+
+    def __init__(self, top: keras.Model, head: keras.Model) -> None:
+        super().__init__(name="joint")
+        self.top = top
+        self.head = head
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        """Return probabilities, (batch, classes)."""
+        return self.head(self.top(inputs, training=False), training=training)
+
+
 def joint_model(cut: Cut, tuning: Tuning) -> keras.Model:
     """Return the layers above the cut and the head, which was warmed up, as one model."""
-    return keras.Sequential([keras.Input(cut.top.input_shape[1:]), cut.top, load_keras_head(tuning.head)], name="joint")
+    model = JointModel(cut.top, load_keras_head(tuning.head))
+    model(np.zeros((1, *cut.top.input_shape[1:]), np.float32))  # gives it its weights
+    return model
 
 
 def use_best(cut: Cut, tuning: Tuning) -> None:

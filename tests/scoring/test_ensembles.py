@@ -9,7 +9,7 @@ from dermoscopy.scoring.comparison import compare
 from dermoscopy.scoring.definitions import losses_of
 from dermoscopy.scoring.ensembles import best_member, combine, require_members, select
 from dermoscopy.scoring.metrics import point_metrics, score
-from dermoscopy.scoring.predictions import decide, probabilities_of
+from dermoscopy.scoring.predictions import probabilities_of
 from dermoscopy.scoring.runs import Run
 from tests.support.prediction_tables import SHARES, drawn_images, make_predictions, make_run, predicted_again, worsened
 
@@ -26,9 +26,7 @@ def validation_loss(members: list[Run], weights: list[int]) -> float:
 
 @pytest.mark.parametrize("exponent", [0, 0.5, 1, -0.7])
 def test_an_ensemble_of_one_member_is_this_member_bit_for_bit(exponent: float) -> None:
-    table = drawn_images(600)
-    decided = decide(table, SHARES, exponent) if exponent else table
-    member = make_run("a", decided, prior=SHARES if exponent else None, **{"evaluate.prior_exponent": exponent})
+    member = make_run("a", drawn_images(600), prior=SHARES if exponent else None, exponent=exponent)
     ensemble = combine([member], [1])
     for ours, theirs in ((ensemble.test, member.test), (ensemble.validation, member.validation)):
         pd.testing.assert_frame_equal(ours, theirs, check_exact=True, check_dtype=False)
@@ -64,7 +62,7 @@ def test_each_member_decides_by_its_own_exponent_and_prior_and_counts_alike() ->
         make_predictions(["mel", "nv"], values, ["nv", "mel"])
         for values in ([[0.7, 0.3], [0.7, 0.3]], [[0.6, 0.4], [0.66, 0.34]])
     ]
-    by_prior = make_run("a", decide(tables[0], [0.8, 0.2], 1), prior=[0.8, 0.2], **{"evaluate.prior_exponent": 1})
+    by_prior = make_run("a", tables[0], prior=[0.8, 0.2], exponent=1)
     ensemble = combine([by_prior, make_run("b", tables[1])], [1, 1])
     # 0.368 + 0.6 < 0.632 + 0.4, but 0.368 + 0.66 > 0.632 + 0.34
     assert list(ensemble.test["predicted"]) == ["mel", "nv"]
@@ -132,14 +130,7 @@ class TestGreedy:
     def test_the_exponent_has_no_say(self) -> None:
         members = [make_member("a", 1, 2), make_member("b", 2, 2.5)]
         balanced = [
-            make_run(
-                member.name,
-                decide(member.test, SHARES, 0.5),
-                decide(member.validation, SHARES, 0.5),
-                SHARES,
-                **{"evaluate.prior_exponent": 0.5},
-            )
-            for member in members
+            make_run(member.name, member.test, member.validation, prior=SHARES, exponent=0.5) for member in members
         ]
         assert select(members) == select(balanced)
 

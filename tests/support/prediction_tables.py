@@ -8,7 +8,7 @@ from scipy.special import softmax
 
 from dermoscopy.data.groups import group_ids
 from dermoscopy.runtime.paths import PREDICTIONS_TTA
-from dermoscopy.scoring.predictions import class_names, targets_of, with_probabilities
+from dermoscopy.scoring.predictions import class_names, decide, targets_of, with_probabilities
 from dermoscopy.scoring.runs import Run
 
 # of the five classes of drawn images
@@ -107,13 +107,17 @@ def make_run(
     table: pd.DataFrame,
     validation: pd.DataFrame | None = None,
     prior: list[float] | None = None,
+    exponent: float = 0,
     **params: Any,
 ) -> Run:
     """Return a run tested on the images of a table, whose contents are as different as their ids.
 
-    Without `validation` it is validated on the same images.
+    Without `validation` it is validated on the same images. With a prior it decides by that and the exponent.
     """
-    test, validation = (
-        images.assign(sha256=images["image_id"]) for images in (table, table if validation is None else validation)
-    )
-    return Run(name, params, PREDICTIONS_TTA, prior, validation, test)
+    parts = [
+        images.assign(sha256=images["image_id"]) for images in (table if validation is None else validation, table)
+    ]
+    if prior is not None:
+        parts = [decide(images, prior, exponent) for images in parts]
+        params["evaluate.prior_exponent"] = exponent
+    return Run(name, params, PREDICTIONS_TTA, prior, *parts)

@@ -1,40 +1,55 @@
-"""A project whose backbone can be fine-tuned in seconds: drawn lesions, and a network whose activations have a scale."""
+"""A project whose backbone can be fine-tuned in seconds: coloured noise, and a network that can learn from it."""
 
 import shutil
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
+import pandas as pd
 
 from dermoscopy.data.images import read_image
 from dermoscopy.features.networks import build_backbone, write_backbone
 from dermoscopy.features.views import Warp, render_views
 from dermoscopy.runtime.keras_start import start_keras
-from stages import download, manifest, split
+from stages import manifest, split
 from tests.support.finished_run import run_stages
 from tests.support.params_file import write_params
 
-SIZE = 32
-IMAGES = 100
+SIZE = 64
+IMAGES = 120
+PARAMS: dict[str, dict[str, Any]] = {
+    "data": {"source": "sample", "sample_images": IMAGES},
+    "backbone": {"name": "MobileNetV2", "weights": "random", "image_size": SIZE},
+    "augmentation": {"views": 1, "zoom": 0.0},
+    "finetune": {"epochs": 3, "views": 1, "learning_rate": 0.00003, "batch_size": 16, "patience": 5},
+    "train": {"epochs": 5},
+}
+
+
+def draw_coloured_images(raw: Path) -> None:
+    """Write a data/raw of noise in JPEGs, of three classes, each of its colour."""
+    random = np.random.default_rng(0)
+    (raw / "images").mkdir(parents=True)
+    names = [f"ISIC_{number:07d}" for number in range(IMAGES)]
+    for number, name in enumerate(names):
+        noise = random.integers(80, 120, (8, 8, 3), np.uint8)
+        noise[..., number % 3] += 100
+        cv2.imwrite(str(raw / f"images/{name}.jpg"), cv2.resize(noise, (SIZE, SIZE)))
+    labels = pd.DataFrame({"image_id": names, "dx": [("nv", "mel", "bcc")[number % 3] for number in range(IMAGES)]})
+    labels.to_csv(raw / "labels.csv", index=False)
 
 
 def fill_tuning_project(folder: Path) -> None:
-    """Write params, drawn images, their split, and a backbone with random weights.
+    """Write params, images, their split, and a backbone with random weights.
 
     Its normalization layers get the statistics of these images: as they are built, random weights make features so
     small that nothing can be learnt from them.
     """
     folder.mkdir(exist_ok=True)
-    write_params(
-        folder,
-        {
-            "data": {"source": "sample", "sample_images": IMAGES},
-            "backbone": {"name": "MobileNetV2", "weights": "random", "image_size": SIZE},
-            "augmentation": {"views": 1},
-            "finetune": {"epochs": 3, "views": 1, "learning_rate": 0.0003, "batch_size": 16, "patience": 5},
-            "train": {"epochs": 5},
-        },
-    )
-    run_stages(folder, [download, manifest, split])
+    write_params(folder, PARAMS)
+    draw_coloured_images(folder / "data/raw")
+    run_stages(folder, [manifest, split])
     start_keras(seed=1)
     import keras
 

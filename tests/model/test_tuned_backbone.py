@@ -1,0 +1,185 @@
+"""A fine-tuned backbone: what changes, what does not, and that an interruption changes nothing."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks.processes import stage_command, stage_environment
+from dermoscopy.features.backbones import read_backbone_info
+from dermoscopy.features.finetuned import FinetuningInfo, final_backbone, read_finetuning, read_tuned_on
+from dermoscopy.features.networks import load_backbone
+from dermoscopy.model import tuned_backbone
+from dermoscopy.runtime.paths import BACKBONE, FINETUNED
+from stages import finetune
+from tests.support.finished_run import run_stages
+from tests.support.once import made_once
+from tests.support.params_file import write_params
+from tests.support.stage_project import contents, run_stage
+from tests.support.tuning_project import PARAMS, copy_project, fill_tuning_project
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project before its backbone is tuned; change copies only."""
+    return made_once(tmp_path_factory, "tuning_project", fill_tuning_project)
+
+
+@pytest.fixture(scope="module")
+def tuned(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy whose backbone is tuned; change copies only."""
+    folder = copy_project(project, tmp_path_factory.mktemp("tuned") / "project")
+    run_stages(folder, [finetune])
+    return folder
+
+
+def change(folder: Path, **values: Any) -> None:
+    write_params(folder, PARAMS | {"finetune": PARAMS["finetune"] | values})
+
+
+def history(folder: Path) -> list[dict[str, float]]:
+    """Return the metrics of each epoch of the one tuning of a project."""
+    (path,) = (folder / "models/.finetune").glob("*/history.json")
+    of_epochs: list[dict[str, float]] = json.loads(path.read_text())
+    return of_epochs
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Return the content of each file below a folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_the_epoch_of_the_lowest_validation_loss_is_kept(tuned: Path) -> None:
+    losses = [values["val_loss"] for values in history(tuned)]
+    done = read_finetuning(tuned)
+    assert done.epochs == len(losses) - 1 == 3
+    assert done.kept == int(np.argmin(losses)) > 0
+    assert final_backbone(tuned) == tuned / FINETUNED
+    log = pd.read_csv(tuned / FINETUNED / "log/plots/metrics/eval/loss.tsv", sep="\t")
+    assert list(log["loss"]) == pytest.approx(losses)
+
+
+def test_only_the_layers_above_the_cut_have_changed_and_the_folder_is_a_backbone_like_any_other(tuned: Path) -> None:
+    before, after = load_backbone(tuned / BACKBONE), load_backbone(tuned / FINETUNED)
+    pairs = zip(before.weights, after.weights, strict=True)
+    changed = {old.path for old, new in pairs if not np.array_equal(old.numpy(), new.numpy())}
+    parts = {path.split("/")[1].rsplit("_", 1)[0].split("_e")[0] for path in changed}
+    assert changed
+    assert all(
+        "block_13" in path or "block_14" in path or "block_15" in path or "block_16" in path or "Conv_1" in path
+        for path in changed
+    ), parts
+    assert not any("moving_" in path for path in changed)
+    old, new = read_backbone_info(tuned / BACKBONE), read_backbone_info(tuned / FINETUNED)
+    assert (new.name, new.image_size, new.dim) == (old.name, old.image_size, old.dim)
+    assert new.fingerprint != old.fingerprint
+    assert not any(layer.trainable for layer in after.layers)
+
+
+def test_what_it_was_tuned_on_is_the_training_and_validation_part(tuned: Path) -> None:
+    split = pd.read_csv(tuned / "data/split.csv")
+    seen = split[split["part"] != "test"].set_index("image_id")["part"]
+    tuned_on = read_tuned_on(tuned).set_index("image_id")["part"]
+    pd.testing.assert_series_equal(tuned_on.sort_index(), seen.sort_index(), check_dtype=False)
+
+
+def test_the_same_params_give_the_same_bytes_elsewhere(project: Path, tuned: Path, tmp_path: Path) -> None:
+    other = copy_project(project, tmp_path / "project")
+    run_stages(other, [finetune])
+    assert files(other / FINETUNED) == files(tuned / FINETUNED)
+
+
+@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT])
+def test_killed_after_an_epoch_it_goes_on_from_there_and_gives_the_same_bytes(
+    project: Path, tuned: Path, tmp_path: Path, kind: signal.Signals
+) -> None:
+    folder = copy_project(project, tmp_path / "project")
+    process = subprocess.Popen(
+        stage_command("finetune"), cwd=folder, env=stage_environment(), stderr=subprocess.PIPE, text=True
+    )
+    while not list(folder.glob("models/.finetune/*/epoch_1.weights.h5")):
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(kind)
+    _, printed = process.communicate()
+    assert process.returncode == (130 if kind == signal.SIGINT else -signal.SIGKILL)
+    assert "Traceback" not in printed
+    assert not (folder / FINETUNED).exists()
+    done = list(folder.glob("models/.finetune/*/epoch_[12].weights.h5"))
+    times = {path: path.stat().st_mtime_ns for path in done}
+    assert len(history(folder)) < 4
+    result = run_stage(folder, "finetune")
+    assert result.returncode == 0, result.stderr
+    assert files(folder / FINETUNED) == files(tuned / FINETUNED)
+    assert all(path.stat().st_mtime_ns == time for path, time in times.items() if path.exists())
+
+
+def test_a_finished_tuning_is_not_done_again(tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = copy_project(tuned, tmp_path / "project")
+    expected = files(folder / FINETUNED)
+    monkeypatch.delattr(tuned_backbone, "tune")
+    run_stages(folder, [finetune])
+    assert files(folder / FINETUNED) == expected
+
+
+def test_a_rate_that_destroys_the_features_leaves_the_backbone_frozen(project: Path, tmp_path: Path) -> None:
+    folder = copy_project(project, tmp_path / "project")
+    change(folder, learning_rate=1.0, epochs=2)
+    run_stages(folder, [finetune])
+    assert read_finetuning(folder).kept == 0
+    assert final_backbone(folder) == folder / BACKBONE
+    assert sorted(path.name for path in (folder / FINETUNED).iterdir()) == ["finetuning.json", "log"]
+    assert read_tuned_on(folder).empty
+
+
+def test_it_stops_where_the_validation_loss_does_not_fall(project: Path, tmp_path: Path) -> None:
+    folder = copy_project(project, tmp_path / "project")
+    change(folder, learning_rate=1.0, epochs=9, patience=1)
+    run_stages(folder, [finetune])
+    assert read_finetuning(folder).epochs == 1
+
+
+@pytest.mark.parametrize("room", ["no room on the disk", "all layers"])
+def test_without_a_trunk_the_images_go_through_the_whole_network(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], room: str
+) -> None:
+    folder = copy_project(project, tmp_path / "project")
+    if room == "all layers":
+        change(folder, layers="all", epochs=1)
+    else:
+        change(folder, epochs=1)
+        usage = os.statvfs(folder)
+        del usage
+        monkeypatch.setattr(tuned_backbone, "bytes_missing", lambda kept: 10**18)
+    run_stages(folder, [finetune])
+    assert not list((folder / "data/.activations").glob("*/*.chunk"))
+    warned = "run again in every epoch" in capsys.readouterr().err
+    assert warned == (room != "all layers")
+    assert read_finetuning(folder).epochs == 1
+
+
+def test_off_it_takes_no_tensorflow_and_says_so(project: Path, tmp_path: Path) -> None:
+    folder = copy_project(project, tmp_path / "project")
+    change(folder, epochs=0)
+    result = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "stages.finetune"],
+        cwd=folder,
+        env=stage_environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "keras" not in result.stderr
+    assert result.stdout.startswith("finetune: nothing to do")
+    assert contents(folder / FINETUNED).keys() == {"finetuning.json"}
+    assert read_finetuning(folder) == FinetuningInfo()
