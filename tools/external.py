@@ -3,11 +3,12 @@
 It is not a stage, so that no experiment is chosen by it: an external test is for the end. Run from the top folder of
 the project, after dvc repro. It writes into the folder of --out: metrics.json, as the evaluate stage does;
 predictions.csv; and, where the model knows a class of it, submission.csv, the probabilities of all images in the form
-of the ISIC 2018 challenge's Task 3.
+of the ISIC 2018 challenge's Task 3. With --models the mean of several models is tested, Git revisions or DVC experiments.
 """
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -22,16 +23,16 @@ from dermoscopy.data.tables import read_table, write_table
 from dermoscopy.features.finetuned import read_tuned_on
 from dermoscopy.model.classifier import Classifier
 from dermoscopy.model.clinical_input import remarks
-from dermoscopy.model.head_info import read_head_info
 from dermoscopy.model.members import Member
 from dermoscopy.runtime.commands import run_command
 from dermoscopy.runtime.errors import DataError, first_few, one_line
 from dermoscopy.runtime.files import user_output
-from dermoscopy.runtime.params import Data, Evaluate, load_params
+from dermoscopy.runtime.params import Data, load_params
 from dermoscopy.runtime.paths import EXTERNAL, MANIFEST
 from dermoscopy.scoring.evaluation import balanced_accuracy_in_words
 from dermoscopy.scoring.metrics import score, write_metrics
-from dermoscopy.scoring.predictions import adjusted, class_names
+from dermoscopy.scoring.predictions import class_names, with_probabilities
+from dermoscopy.scoring.trained_models import members_of, models_in_words
 
 ISIC_CLASSES = ["MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC"]
 PUBLIC_ID = r"[A-Za-z]_\d{7,}$"
@@ -47,6 +48,12 @@ def main() -> None:
         "--labels", type=Path, metavar="FILE", help="the label table, if the folder holds none or several"
     )
     parser.add_argument("--out", type=Path, metavar="FOLDER", default=EXTERNAL, help="default: external")
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        metavar="NAME",
+        help="after the folder: revisions, experiments or workspace, whose mean is tested; default: workspace",
+    )
     parser.add_argument(
         "-S",
         action="append",
@@ -64,8 +71,12 @@ def main() -> None:
         where["labels"] = arguments.labels and str(arguments.labels)
     images = read_images(params.data.model_copy(update=where))
     arguments.out.mkdir(parents=True, exist_ok=True)  # before the work: a file may have this name
-    predictions = predict_external(images, params.evaluate)
-    new = without_known(predictions, known_images())
+    if arguments.models:
+        print(f"note: external: {one_line(models_in_words(arguments.models))}", file=sys.stderr)
+    with members_of(arguments.models, params.evaluate.prior_exponent, MANIFEST) as members:
+        predictions = predict_external(images, params.evaluate.tta, members)
+        known = pd.concat([known_images(member) for member in members])
+    new = without_known(predictions, known)
     scored = new[new["label"].isin(class_names(new))]
     if new.empty:
         raise DataError(f"every image of {arguments.directory} is among those that the project has")
@@ -79,12 +90,12 @@ def main() -> None:
     for note in metrics.notes:
         print(f"warning: external: {note}", file=sys.stderr)
     # the challenge takes the largest number for the answer
-    submitted = adjusted(predictions, read_head_info().prior, params.evaluate.prior_exponent)
+    submitted = with_probabilities(predictions, predictions.filter(regex="^adjusted_").to_numpy())
     if {name.upper() for name in class_names(predictions)} & set(ISIC_CLASSES):
         with user_output(arguments.out / "submission.csv") as path:
             write_table(submission(submitted), path, SUBMISSION_FORMAT)
     with user_output(arguments.out / "predictions.csv") as path:
-        write_table(predictions.drop(columns=KNOWN), path)
+        write_table(predictions.drop(columns=[*KNOWN, *predictions.filter(regex="^adjusted_")]), path)
     with user_output(arguments.out / "metrics.json") as path:
         write_metrics({"external": metrics}, path)
     print(
@@ -112,29 +123,40 @@ def read_images(data: Data) -> pd.DataFrame:
     return labels.merge(images, on="image_id").assign(group_id=group_ids)
 
 
-def predict_external(images: pd.DataFrame, evaluate: Evaluate) -> pd.DataFrame:
-    """Return the prediction table of the images, all of part external, with `lesion_id`, `group_id` and `sha256`."""
+def predict_external(images: pd.DataFrame, tta: bool, members: Sequence[Member]) -> pd.DataFrame:
+    """Return the prediction table of the images, all of part external, with `lesion_id`, `group_id` and `sha256`.
+
+    It also has `adjusted_<class>...`, the probabilities whose largest is of the predicted class.
+
+    Args:
+        images: as `read_images` returns them.
+        tta: average over views, instead of the image alone.
+        members: the models whose mean is predicted.
+    """
     files = [Path(path) for path in images["path"]]
-    classifier = Classifier([Member(evaluate.prior_exponent)])
+    classifier = Classifier(members)
     for line in remarks(classifier.clinical, images) if classifier.clinical else []:
         print(f"note: external: {one_line(line)}", file=sys.stderr)
-    predicted = list(classifier.predict_files(files, evaluate.tta, images))
+    predicted = list(classifier.predict_files(files, tta, images))
     unreadable = [line for block in predicted for line in block.unreadable]
     if unreadable:  # they could be read a moment ago
         raise DataError(f"{len(unreadable)} of {len(files)} images can no longer be read: {unreadable[0]}: run again")
-    predictions = pd.concat([block.table for block in predicted])
+    adjusted = [f"adjusted_{name}" for name in classifier.classes]
+    predictions = pd.concat(
+        [block.table.assign(**dict(zip(adjusted, block.adjusted.T, strict=True))) for block in predicted]
+    )
     table = (
         images.rename(columns={"path": "image"}).merge(predictions, on="image", validate="1:1").assign(part="external")
     )
-    columns = ["image_id", "part", "label", "predicted", *table.filter(regex="^p_").columns, *KNOWN]
+    columns = ["image_id", "part", "label", "predicted", *table.filter(regex="^p_").columns, *adjusted, *KNOWN]
     return table[columns].sort_values("image_id", ignore_index=True)
 
 
-def known_images() -> pd.DataFrame:
-    """Return `image_id, lesion_id, group_id, sha256` of the project's images, and of what the backbone was tuned on."""
-    manifest = read_table(MANIFEST, "image_id", "lesion_id", "sha256")
+def known_images(member: Member) -> pd.DataFrame:
+    """Return `image_id, lesion_id, group_id, sha256` of a model's project, and of what its backbone was tuned on."""
+    manifest = read_table(member.head / MANIFEST, "image_id", "lesion_id", "sha256")
     columns = ["image_id", *KNOWN]
-    return pd.concat([manifest.assign(group_id=group_ids(manifest))[columns], read_tuned_on()[columns]])
+    return pd.concat([manifest.assign(group_id=group_ids(manifest))[columns], read_tuned_on(member.backbone)[columns]])
 
 
 def without_known(predictions: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:

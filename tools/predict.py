@@ -18,13 +18,13 @@ from tqdm import tqdm
 from dermoscopy.data.diagnoses import malignant_classes
 from dermoscopy.data.images import configure_image_libraries
 from dermoscopy.data.tables import write_table
-from dermoscopy.model.classifier import image_files
+from dermoscopy.model.classifier import Classifier, image_files
 from dermoscopy.model.clinical_input import VARIABLES, read_clinical, remarks
 from dermoscopy.runtime.commands import run_command
 from dermoscopy.runtime.errors import PipelineError, enumerated, one_line
 from dermoscopy.runtime.files import standard_stream, user_output
 from dermoscopy.runtime.params import Columns, load_params
-from dermoscopy.scoring.trained_models import load_classifier, models_in_words
+from dermoscopy.scoring.trained_models import members_of, models_in_words
 
 
 def main() -> None:
@@ -67,7 +67,8 @@ def main() -> None:
     known = clinical_of_files(arguments, files, params.data.columns)
     tables: list[pd.DataFrame] = []
     with user_output(arguments.csv) if arguments.csv else nullcontext() as path:
-        classifier = load_classifier(arguments.models, evaluate.prior_exponent)
+        with members_of(arguments.models, evaluate.prior_exponent) as members:
+            classifier = Classifier(members)
         if arguments.models:
             print(f"predict: {one_line(models_in_words(arguments.models))}", file=sys.stderr)
         tta = evaluate.tta if arguments.tta is None else arguments.tta
@@ -75,7 +76,7 @@ def main() -> None:
         malignant, explanation = classes_to_sum(classifier.classes, evaluate.malignant)
         for line in [explanation, *remarks(classifier.clinical, known)]:
             print(f"predict: {one_line(line)}", file=sys.stderr, flush=True)
-        for table, unreadable in classifier.predict_files(files, tta, known):
+        for table, unreadable, _ in classifier.predict_files(files, tta, known):
             with tqdm.external_write_mode():  # the bar is on the same terminal
                 for line in unreadable:
                     print(f"error: {one_line(line)}", file=sys.stderr)

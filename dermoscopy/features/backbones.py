@@ -57,9 +57,9 @@ def read_backbone_info(folder: Path) -> BackboneInfo:
 
 
 def hash_files(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 (hexadecimal) of each file in a folder, by name."""
+    """Return the SHA-256 (hexadecimal) of each file in a folder, by name; not of folders in it."""
     digests = {}
-    for path in sorted(folder.iterdir()):
+    for path in sorted(path for path in folder.iterdir() if path.is_file()):
         with path.open("rb") as file:
             digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
     return digests

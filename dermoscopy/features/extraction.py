@@ -60,7 +60,7 @@ def compute_features(
     with chunk_folder() as folder:
         chunks = [ViewChunks(folder, key, images, (described.dim,)) for key in keys]
         load = partial(load_engine, engine, backbone)
-        compute_missing(manifest, chunks, augmentation, described.image_size, load)
+        compute_missing(manifest, chunks, augmentation, described.side, load)
         write_features(manifest, chunks, info, destination)
         prune(folder, keep=max(KEEP_VIEWS, len(keys)))
     return info

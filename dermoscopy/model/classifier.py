@@ -28,10 +28,12 @@ class Predicted(NamedTuple):
     Attributes:
         table: `image, predicted, p_<class>...`, a row for each file that could be read.
         unreadable: a line for each other file that says why.
+        adjusted: the probabilities, (rows, classes), of which the largest is of the predicted class, see `adjust`.
     """
 
     table: pd.DataFrame
     unreadable: list[str]
+    adjusted: NDArray[np.float64]
 
 
 def image_files(paths: list[Path]) -> FoundImages:
@@ -69,8 +71,8 @@ class Classifier:
     def predict_files(self, files: list[Path], tta: bool, clinical: pd.DataFrame | None = None) -> Iterator[Predicted]:
         """Yield the predictions of files, FILES_AT_A_TIME; a bar on a terminal shows how many are done.
 
-        Of several heads the probabilities are the mean. The predicted class is that of the largest mean of the
-        probabilities that the heads decide by, see `adjust`; of one head it is the class that this head predicts.
+        Of several heads the probabilities are the mean. The predicted class is that of the largest mean of their
+        adjusted probabilities, by which each head decides, see `adjust`.
 
         Args:
             files: of any names; folders are not looked into.
@@ -102,16 +104,16 @@ class Classifier:
         unreadable = [str(error) for _, error in prepared if isinstance(error, DataError)]
         bar.update(len(unreadable) * len(self._backbones))
         readable = known[[not isinstance(views, DataError) for _, views in prepared]]
-        probabilities, deciding = self._predict(list(images.values()), readable, tta, bar)
+        probabilities, adjusted = self._predict(list(images.values()), readable, tta, bar)
         table = pd.DataFrame(probabilities, columns=[f"p_{name}" for name in self.classes])
         table.insert(0, "image", [str(file) for file in images])
-        table.insert(1, "predicted", np.array(self.classes)[deciding.argmax(axis=1)])
-        return Predicted(table, unreadable)
+        table.insert(1, "predicted", np.array(self.classes)[adjusted.argmax(axis=1)])
+        return Predicted(table, unreadable, adjusted)
 
     def _predict(
         self, images: list[list[NDArray[np.uint8]]], known: pd.DataFrame, tta: bool, bar: "tqdm[Any]"
     ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """Return the probabilities, (n, classes), and those that decide, from the views of each image by backbone."""
+        """Return the probabilities, (n, classes), and the adjusted ones, from the views of each image by backbone."""
         if not images:
             none = np.empty((0, len(self.classes)))
             return none.astype(np.float32), none
@@ -119,9 +121,9 @@ class Classifier:
         for backbone, of_images in zip(self._backbones, zip(*images, strict=True), strict=True):
             features = backbone.features(tick(of_images, bar), len(of_images), tta)
             each += [head.predict(features, known, tta) for head in backbone.heads]
-        deciding = [
+        adjusted = [
             adjust(probabilities, head.info.prior, head.prior_exponent)
             for probabilities, head in zip(each, self._heads, strict=True)
         ]
         mean = np.mean(each, axis=0, dtype=np.float64)  # in which the mean of equal numbers is that number
-        return np.asarray(mean, np.float32), np.asarray(np.mean(deciding, axis=0))
+        return np.asarray(mean, np.float32), np.asarray(np.mean(adjusted, axis=0))

@@ -9,7 +9,6 @@ from pydantic import BaseModel
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from dermoscopy.model.classifier import Classifier
 from dermoscopy.model.head_info import read_head_info
 from dermoscopy.model.members import Member, named
 from dermoscopy.runtime.errors import DataError, enumerated
@@ -27,22 +26,6 @@ class _Params(BaseModel):
     evaluate: _Evaluate = _Evaluate()
 
 
-def load_classifier(names: Sequence[str] | None, prior_exponent: float) -> Classifier:
-    """Return the classifier of some revisions, whose mean it predicts; without names the one of the workspace.
-
-    Args:
-        names: of revisions; each has an `evaluate.prior_exponent` of its own.
-        prior_exponent: of the workspace, where there are no names.
-
-    Raises:
-        PipelineError: see `members_of` and `load_members`.
-    """
-    if names is None:
-        return Classifier([Member(prior_exponent)])
-    with members_of(names) as members:
-        return Classifier(members)
-
-
 def models_in_words(names: Sequence[str]) -> str:
     """Return whose probabilities are predicted."""
     if len(names) == 1:
@@ -51,20 +34,28 @@ def models_in_words(names: Sequence[str]) -> str:
 
 
 @contextmanager
-def members_of(names: Sequence[str]) -> Iterator[list[Member]]:
-    """Yield the models of revisions, as `revision` names them; their files are there until the context ends.
+def members_of(names: Sequence[str] | None, prior_exponent: float, *also: Path) -> Iterator[list[Member]]:
+    """Yield the models of revisions, or that of the workspace; their files are there until the context ends.
 
     A backbone that several heads were trained on is fetched once, from the first of them.
+
+    Args:
+        names: as `revision` takes them; each has an `evaluate.prior_exponent` of its own. None is the workspace.
+        prior_exponent: for the workspace, where there are no names.
+        also: what else the project of a head must have.
 
     Raises:
         DataError: there is no such revision, it has no trained model, or DVC's cache lacks a file of it.
         BackboneError: what it says of its backbone cannot be read.
     """
+    if names is None:
+        yield [Member(prior_exponent)]
+        return
     members: list[Member] = []
     backbones: dict[str, Path] = {}  # the project that has it, by fingerprint
     with ExitStack() as stack:
         for name in names:
-            project = stack.enter_context(revision(name, PARAMS, HEAD, HEAD_INFO))
+            project = stack.enter_context(revision(name, PARAMS, HEAD, HEAD_INFO, *also))
             with named(name, project):
                 exponent = read_prior_exponent(project / PARAMS)
                 fingerprint = read_head_info(project / HEAD_INFO).backbone

@@ -1,7 +1,7 @@
 """Networks as backbones: the preprocessing of each, equal fingerprints for equal features, and what is refused."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ from dermoscopy.features.networks import (
     affine_preprocessing,
     available_backbones,
     build_backbone,
+    cut_backbone,
     fingerprint,
     load_backbone,
 )
@@ -109,6 +110,30 @@ def test_the_preprocessing_is_part_of_the_fingerprint() -> None:
     kernel, bias = preprocessing.get_weights()
     preprocessing.set_weights([kernel, bias + 1])
     assert fingerprint(model, NAME, SIZE) != before
+
+
+def test_the_model_and_the_fingerprint_of_a_single_size_are_as_ever() -> None:
+    """Features are kept by this fingerprint."""
+    model = build_backbone(NAME, None, SIZE)
+    network = model.layers[2]
+    network.set_weights([np.full(weight.shape, 0.5, np.float32) for weight in network.get_weights()])
+    assert [layer.name for layer in model.layers] == ["image", "preprocessing", "mobilenet_1.00_32", "pooling"]
+    assert network.input_shape == (None, SIZE, SIZE, 3)
+    assert fingerprint(model, NAME, SIZE) == "efc0daab3e15a1e3bf035d204daf0f82a626dc339419baac463fbb5a1d31a2d0"
+
+
+@pytest.mark.parametrize("layers", [1, 38, "all"])
+def test_a_backbone_at_several_sizes_is_not_cut_and_its_top_layers_learn(layers: int | Literal["all"]) -> None:
+    backbone = build_backbone(NAME, None, [32, 64])
+    (network,) = (layer for layer in backbone.layers if layer.name.startswith("mobilenet"))
+    images = np.random.default_rng(0).uniform(0, 255, (1, 64, 64, 3)).astype(np.float32)
+    before = np.asarray(backbone([images]))
+    cut = cut_backbone(backbone, layers)
+    count = len(network.layers) if layers == "all" else layers
+    assert (cut.trunk, cut.top, cut.name, cut.layers) == (None, backbone, "", count)
+    learning = [weight.path for layer in network.layers[-count:] for weight in layer.trainable_weights]
+    assert [weight.path for weight in backbone.trainable_weights] == learning
+    np.testing.assert_array_equal(np.asarray(backbone([images])), before)
 
 
 @pytest.mark.parametrize("name", ["first", "network"])

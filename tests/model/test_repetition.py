@@ -103,6 +103,7 @@ def test_features_of_these_images_this_backbone_and_these_views_are_current(tmp_
     ("section", "change"),
     [
         ("backbone", {"image_size": 96}),
+        ("backbone", {"image_size": [224, 448]}),
         ("backbone", {"name": "DenseNet121"}),
         ("augmentation", {"views": 7}),
         ("augmentation", {"views": 0, "seed": 9}),

@@ -26,7 +26,6 @@ RANGES: list[tuple[str, list[float], list[float]]] = [  # key, the smallest and 
     ("split.validation", [1e-9, 0.84], [0, 1]),
     ("split.test", [0, 0.84], [-1e-9, 1]),
     ("split.seed", [0, 2**32 - 1], [-1, 2**32]),
-    ("backbone.image_size", [32, 1024], [31, 1025]),
     ("backbone.seed", [0, 2**32 - 1], [-1, 2**32]),
     ("augmentation.views", [0, 100], [-1, 101]),
     ("augmentation.rotation", [0, 0.5], [-1e-9, 0.501]),
@@ -160,6 +159,51 @@ def test_names_of_classes_that_are_not_a_list_of_text_are_refused_with_how_to_wr
     ]
 
 
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [
+        (32, 32),
+        (75, 75),
+        (1024, 1024),
+        ([224, 448], [224, 448]),
+        ([448, 224], [224, 448]),
+        ([512, 32, 128], [32, 128, 512]),
+        ([96, 288], [96, 288]),
+    ],
+    ids=str,
+)
+def test_an_image_size_is_a_number_or_several_which_are_put_in_order(
+    tmp_path: Path, value: object, read: object
+) -> None:
+    assert load_params(write_params(tmp_path, {"backbone": {"image_size": value}})).backbone.image_size == read
+    written_as = str(value).replace(" ", "")
+    path = write_params(tmp_path, {"backbone": {"image_size": 64}})
+    assert load_params(path, [f"backbone.image_size={written_as}"]).backbone.image_size == read
+
+
+WRONG_SIZES = [31, 1025, 224.0, True, "224", None, {"a": 224}]
+WRONG_LISTS = [
+    [],
+    [224],
+    [224, 224],
+    [128, 192],
+    [75, 150],
+    [32, 2048],
+    [64.0, 128],
+    [True, 64],
+    ["224", 448],
+    [[64, 128]],
+]
+
+
+@pytest.mark.parametrize("value", [*WRONG_SIZES, *WRONG_LISTS], ids=str)
+def test_a_wrong_image_size_is_refused_with_its_value_and_all_that_it_may_be(tmp_path: Path, value: object) -> None:
+    assert message_for(tmp_path, "backbone.image_size", value).endswith(
+        f"params.yaml: backbone.image_size = {value!r} must be a whole number from 32 to 1024, or a list of several, "
+        "each once, that are multiples of 32 and divide the largest, such as [224, 448]"
+    )
+
+
 def test_names_of_classes_are_read_as_labels_are(tmp_path: Path) -> None:
     params = load_params(write_params(tmp_path, {"evaluate": {"malignant": [" MEL", "Melanoma, NOS"]}}))
     assert params.evaluate.malignant == ["mel", "melanoma, nos"]
@@ -239,7 +283,7 @@ def test_a_file_that_is_not_yaml_is_refused_with_the_line_where_it_is_known(
 
 @pytest.mark.parametrize(
     ("old", "new", "line", "key"),
-    [("\nsplit:\n", "\ndata:\n", "split:", "data"), ("  patience:", "  epochs:", "  patience:", "epochs")],
+    [("\nsplit:\n", "\ndata:\n", "split:", "data"), ("  zoom:", "  rotation:", "  zoom:", "rotation")],
     ids=["section", "key"],
 )
 def test_a_key_that_stands_twice_is_refused_with_its_second_line(
@@ -278,8 +322,8 @@ def test_a_missing_file_is_refused_with_the_folder_it_is_missing_from(
 
 @pytest.mark.parametrize("number", ["1e-3", "1E-3", "1.0e-3", "0.001", "+1e-3"])
 def test_a_number_may_be_written_with_an_exponent(tmp_path: Path, number: str) -> None:
-    path = written(tmp_path, with_value("learning_rate", number))
-    assert load_params(path).train.learning_rate == 0.001
+    path = written(tmp_path, with_value("rotation", number))
+    assert load_params(path).augmentation.rotation == 0.001
 
 
 @pytest.mark.parametrize("word", ["yes", "no", "on", "off", "y", "NO"])

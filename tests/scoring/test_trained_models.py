@@ -19,7 +19,7 @@ from dermoscopy.model.classifier import Classifier
 from dermoscopy.model.members import Member
 from dermoscopy.runtime.errors import DataError
 from dermoscopy.runtime.keras_start import start_keras
-from dermoscopy.scoring.trained_models import load_classifier, members_of, models_in_words, read_prior_exponent
+from dermoscopy.scoring.trained_models import members_of, models_in_words, read_prior_exponent
 from tests.support.classifier_project import CLASSES, compute_features, write_classifier
 from tests.support.params_file import write_params
 from tests.support.photographs import write_photographs
@@ -115,7 +115,7 @@ class TestMembers:
         self, prepared: Path, backbones: dict[str, Path]
     ) -> None:
         names = ["before", "tuned", "third", "workspace"]
-        with members_of(names) as members:
+        with members_of(names, 2) as members:
             assert [member.name for member in members] == names
             assert [member.prior_exponent for member in members] == [0, 0, EXPONENT, 0]
             for member, seed in zip(members, (1, 4, 3, 2), strict=True):
@@ -131,8 +131,12 @@ class TestMembers:
         assert [folder for folder in fetched if folder.exists()] == []
 
     def test_where_the_workspace_comes_first_its_backbone_is_used_where_it_is(self) -> None:
-        with members_of(["workspace", "third"]) as members:
+        with members_of(["workspace", "third"], 0) as members:
             assert [member.backbone for member in members] == [Path(), Path()]
+
+    def test_without_names_it_is_the_workspace_with_the_exponent_that_is_given(self) -> None:
+        with members_of(None, 0.5) as members:
+            assert members == [Member(0.5)]
 
     @pytest.mark.parametrize(
         ("name", "message"),
@@ -144,8 +148,8 @@ class TestMembers:
         ],
     )
     def test_a_model_that_cannot_be_used_is_one_line_with_its_name(self, name: str, message: str) -> None:
-        with pytest.raises(DataError) as error:
-            load_classifier(["with", name], 0)
+        with pytest.raises(DataError) as error, members_of(["with", name], 0) as members:
+            Classifier(members)
         assert str(error.value).startswith(message)
         assert "\n" not in str(error.value)
         assert gettempdir() not in str(error.value)
@@ -154,8 +158,8 @@ class TestMembers:
         cache = project.folder.parent / "cache"
         hidden = cache.rename(cache.with_name("hidden"))
         try:
-            with pytest.raises(DataError, match=r"^third cannot be read \("):
-                load_classifier(["workspace", "third"], 0)
+            with pytest.raises(DataError, match=r"^third cannot be read \("), members_of(["workspace", "third"], 0):
+                pass
         finally:
             hidden.rename(cache)
 

@@ -17,12 +17,12 @@ from tests.support.finished_run import run_stages
 from tests.support.params_file import write_params
 
 SIZE = 64
-IMAGES = 120
+IMAGES = 200
 PARAMS: dict[str, dict[str, Any]] = {
     "data": {"source": "sample", "sample_images": IMAGES},
     "backbone": {"name": "MobileNetV2", "weights": "random", "image_size": SIZE},
     "augmentation": {"views": 1, "zoom": 0.0},
-    "finetune": {"epochs": 3, "views": 1, "learning_rate": 0.00003, "batch_size": 16, "patience": 5},
+    "finetune": {"epochs": 3, "layers": 3, "views": 1, "learning_rate": 0.00001, "batch_size": 16, "patience": 5},
     "train": {"epochs": 5},
 }
 
