@@ -2,7 +2,7 @@
 
 from dermoscopy.data.images import configure_image_libraries
 from dermoscopy.data.tables import read_table
-from dermoscopy.features.extraction import compute_features
+from dermoscopy.features.computation import compute_features
 from dermoscopy.features.finetuned import final_backbone
 from dermoscopy.runtime.commands import run_stage
 from dermoscopy.runtime.params import Augmentation, Features

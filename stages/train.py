@@ -12,7 +12,7 @@ from dermoscopy.runtime.commands import run_stage
 from dermoscopy.runtime.files import replacing
 from dermoscopy.runtime.keras_start import start_keras
 from dermoscopy.runtime.params import Train
-from dermoscopy.runtime.paths import HEAD, HEAD_INFO, MANIFEST, PREDICTIONS, PREDICTIONS_TTA, SPLIT
+from dermoscopy.runtime.paths import HEAD, HEAD_INFO, IMAGE_ONLY, MANIFEST, PREDICTIONS, PREDICTIONS_TTA, SPLIT
 
 
 def main(train: Train) -> None:
@@ -25,6 +25,7 @@ def main(train: Train) -> None:
 
     start_keras(train.seed)
     from dermoscopy.model.head import save_head
+    from dermoscopy.model.image_only import image_only_predictions
     from dermoscopy.model.training import predict_views
     from dermoscopy.model.training_log import train_and_log
 
@@ -45,6 +46,7 @@ def main(train: Train) -> None:
         path.write_text(info.model_dump_json(indent=2) + "\n", encoding="utf-8")
     write_table(prediction_table(held_out, classes, probabilities[:, 0]), PREDICTIONS)
     write_table(prediction_table(held_out, classes, probabilities.mean(axis=1)), PREDICTIONS_TTA)
+    write_table(image_only_predictions(features, images, classes, train), IMAGE_ONLY)
     if not fitted.stopped_early:
         print(
             f"warning: train: training ended at the last allowed epoch ({train.epochs}), while the validation loss "

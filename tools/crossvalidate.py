@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from dermoscopy.data.groups import group_ids
 from dermoscopy.data.split import assign_folds, assign_parts
 from dermoscopy.data.tables import read_table, write_json
-from dermoscopy.features.extraction import compute_features
+from dermoscopy.features.computation import compute_features
 from dermoscopy.features.finetuned import require_not_tuned_on
 from dermoscopy.model.repetition import Trained, Training, require_current_features, train_each, training_columns
 from dermoscopy.runtime.commands import run_command

@@ -3,7 +3,8 @@
 It is not a stage, so that no experiment is chosen by it: an external test is for the end. Run from the top folder of
 the project, after dvc repro. It writes into the folder of --out: metrics.json, as the evaluate stage does;
 predictions.csv; and, where the model knows a class of it, submission.csv, the probabilities of all images in the form
-of the ISIC 2018 challenge's Task 3. With --models the mean of several models is tested, Git revisions or DVC experiments.
+of the ISIC 2018 challenge's Task 3. With --models the mean of several models is tested, Git revisions or DVC
+experiments; an image that one of them knows does not count.
 """
 
 import argparse

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -14,56 +13,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dermoscopy.data.images import ImageFile, read_image
-from dermoscopy.features.backbones import read_backbone_info
-from dermoscopy.features.chunks import CHUNK, KEEP_VIEWS, ViewChunks, chunk_folder, prune
-from dermoscopy.features.engines.choice import Engine, choose_engine, engine_identity, load_engine
-from dermoscopy.features.recipe import image_keys, view_key
-from dermoscopy.features.store import FeaturesInfo, write_features
+from dermoscopy.features.chunks import CHUNK, ViewChunks
+from dermoscopy.features.engines.choice import Engine
 from dermoscopy.features.views import draw_warp, render_views
 from dermoscopy.runtime.files import located
-from dermoscopy.runtime.params import Augmentation, Features
+from dermoscopy.runtime.params import Augmentation
 from dermoscopy.runtime.progress import progress, tick
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-def compute_features(
-    manifest: pd.DataFrame, backbone: Path, destination: Path, augmentation: Augmentation, features: Features
-) -> FeaturesInfo:
-    """Write the features of all views of all images into a folder; what was computed before is taken from its chunks.
-
-    Args:
-        manifest: `image_id, path, sha256` of the images.
-        backbone: the folder that has it.
-        destination: the folder to write, data/features.
-        augmentation: what the views look like.
-        features: which engine runs the backbone.
-
-    Returns:
-        What made them.
-    """
-    described = read_backbone_info(backbone)
-    engine = choose_engine(features.engine)
-    identity = engine_identity(engine)
-    keys = [view_key(described.fingerprint, identity, augmentation, view) for view in range(augmentation.views + 1)]
-    images = image_keys(manifest)
-    info = FeaturesInfo(
-        backbone=described.fingerprint,
-        engine=identity,
-        augmentation=augmentation,
-        dim=described.dim,
-        images=len(manifest),
-        keys=keys,
-        checksum="",
-    )
-    with chunk_folder() as folder:
-        chunks = [ViewChunks(folder, key, images, (described.dim,)) for key in keys]
-        load = partial(load_engine, engine, backbone)
-        compute_missing(manifest, chunks, augmentation, described.side, load)
-        write_features(manifest, chunks, info, destination)
-        prune(folder, keep=max(KEEP_VIEWS, len(keys)))
-    return info
 
 
 def compute_missing(

@@ -99,8 +99,8 @@ def maps_at(sizes: list[int], network: keras.Model, pixels: keras.KerasTensor) -
             maps.append(network(averaged, training=False))
         except ValueError:  # Keras' message is about one layer inside
             raise BackboneError(
-                f"backbone.image_size = {sizes}: this network cannot be run at {size} pixels beside other sizes: choose "
-                "larger sizes, a single one, or another backbone.name"
+                f"backbone.image_size = {sizes}: this network cannot be run at {size} pixels beside other sizes: "
+                "choose larger sizes, a single one, or another backbone.name"
             ) from None
     sides = [of_size.shape[1] for of_size in maps]
     places = math.lcm(*sides)

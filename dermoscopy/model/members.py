@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dermoscopy.features.backbones import read_backbone_info
+from dermoscopy.features.backbones import BackboneInfo, read_backbone_info
 from dermoscopy.features.engines.choice import Engine, choose_engine, load_engine
 from dermoscopy.features.finetuned import final_backbone
 from dermoscopy.features.views import Warp, draw_warp, render_views
@@ -108,20 +108,16 @@ def load_members(members: Sequence[Member]) -> list[LoadedBackbone]:
         PipelineError: something is missing or cannot be read, a head was trained on another backbone, or heads know
             different classes; it names the member.
     """
+    backbones: list[BackboneInfo] = []
     infos: list[HeadInfo] = []
     folders: dict[str, tuple[Member, Path]] = {}  # of each backbone, by fingerprint, with the first member on it
-    sizes: dict[str, int] = {}
     for member in members:
         with named(member.name, member.head, member.backbone):
             folder = final_backbone(member.backbone)
-            backbone = read_backbone_info(folder)
-            info = read_head_info(member.head / HEAD_INFO)
-            require_same_backbone(info, backbone)
-        infos.append(info)
-        folders.setdefault(info.backbone, (member, folder))
-        sizes[info.backbone] = backbone.side
-    for member, info in zip(members, infos, strict=True):
-        require_same_classes(members[0].name, infos[0], member.name, info)
+            backbones.append(read_backbone_info(folder))
+            infos.append(read_head_info(member.head / HEAD_INFO))
+        folders.setdefault(backbones[-1].fingerprint, (member, folder))
+        require_same_classes(members[0].name, infos[0], member.name, infos[-1])
 
     engine = choose_engine("auto")
     with ThreadPoolExecutor(1) as pool:
@@ -132,10 +128,12 @@ def load_members(members: Sequence[Member]) -> list[LoadedBackbone]:
         from dermoscopy.model.head import load_keras_head
 
         heads: dict[str, list[LoadedHead]] = {key: [] for key in folders}
-        for member, info in zip(members, infos, strict=True):
+        for member, backbone, info in zip(members, backbones, infos, strict=True):
             with named(member.name, member.head):
                 model = load_keras_head(member.head / HEAD)
-            heads[info.backbone].append(LoadedHead(model, info, member.prior_exponent))
+                require_same_backbone(info, backbone)
+            heads[backbone.fingerprint].append(LoadedHead(model, info, member.prior_exponent))
+        sizes = {backbone.fingerprint: backbone.side for backbone in backbones}
         loaded = []
         for key, (member, _) in folders.items():
             with named(member.name, member.backbone):

@@ -26,6 +26,7 @@ from dermoscopy.page.gallery import choose_examples, draw_examples, left_out, wi
 from dermoscopy.runtime.errors import DataError
 from dermoscopy.runtime.params import Params, Train
 from dermoscopy.runtime.paths import (
+    CLINICAL_GAIN,
     CONFUSION_MATRIX,
     FINETUNED,
     MANIFEST,
@@ -40,6 +41,7 @@ from dermoscopy.runtime.paths import (
 )
 from dermoscopy.scoring.metrics import Metrics, read_metrics
 from dermoscopy.scoring.predictions import read_scored
+from dermoscopy.scoring.subgroups import FEW
 
 
 def read_contents(params: Params) -> dict[str, Any]:
@@ -77,6 +79,7 @@ def read_contents(params: Params) -> dict[str, Any]:
         **describe_curves(metrics[part]),
         **describe_trade_off(params.evaluate.prior_exponent),
         "clinical": describe_clinical(),
+        **describe_gains(),
         "left_out": left_out(chosen, missing),
         "left_out_kinds": set(zip(missing["label"], missing["label"] == missing["predicted"], strict=True)),
         "examples": draw_examples(here, manifest),
@@ -92,13 +95,18 @@ def read_numbers(path: Path) -> pd.DataFrame:
 def read_subgroups(part: str) -> list[dict[str, Any]]:
     """Return `variable, group, images, lesions, estimate, note` of each subgroup of a part, in the file's order."""
     table = read_table(SUBGROUPS)
+    rows = _rows(table[table["part"] == part])
+    return [row | {"estimate": row_estimate(row, "balanced_accuracy")} for row in rows]
 
-    def row_estimate(row: dict[str, str]) -> Estimate:
-        value, low, high = (float(row[key]) if row[key] else None for key in ("balanced_accuracy", "low", "high"))
-        return Estimate(value, low, high, reason="undefined here")
 
-    rows: list[dict[str, Any]] = table[table["part"] == part].to_dict("records")  # type: ignore[assignment] # str keys
-    return [row | {"estimate": row_estimate(row)} for row in rows]
+def row_estimate(row: dict[str, Any], name: str) -> Estimate:
+    """Return a number of a row of text, with the limits `low` and `high`; each is None where the row has nothing."""
+    value, low, high = (float(row[key]) if row[key] else None for key in (name, "low", "high"))
+    return Estimate(value, low, high, reason="undefined here")
+
+
+def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return table.to_dict("records")  # type: ignore[return-value] # str keys
 
 
 def describe_classes(shown: Metrics) -> dict[str, Any]:
@@ -196,6 +204,22 @@ def describe_clinical() -> dict[str, dict[str, float]]:
     assert info.clinical is not None  # as a moment ago
     shifts = clinical_shifts(head, info.clinical).set_axis(info.classes, axis="columns")
     return {str(name): {str(label): float(value) for label, value in row.items()} for name, row in shifts.iterrows()}
+
+
+def describe_gains() -> dict[str, Any]:
+    """Return what clinical data add to balanced accuracy, and which subgroups gain and lose most.
+
+    Each of `gains`, all images first, has `variable, group, images, image_only, with_clinical` and the Estimate `gain`;
+    without clinical data there are none. `most_gained` and `most_lost` are one of them, of FEW images or more, or None
+    where no difference is more than rounding.
+    """
+    rows = [row | {"gain": row_estimate(row, "gain")} for row in _rows(read_table(CLINICAL_GAIN))]
+    many = sorted((row for row in rows[1:] if int(row["images"]) >= FEW), key=lambda row: row["gain"].value)
+    return {
+        "gains": rows,
+        "most_gained": next((row for row in many[::-1] if row["gain"].value >= 0.0005), None),
+        "most_lost": next((row for row in many if row["gain"].value <= -0.0005), None),
+    }
 
 
 def describe_trade_off(chosen: float) -> dict[str, Any]:

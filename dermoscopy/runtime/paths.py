@@ -39,12 +39,14 @@ HEAD = Path("models/head.keras")
 HEAD_INFO = Path("models/head.json")
 PREDICTIONS = Path("data/predictions.csv")
 PREDICTIONS_TTA = Path("data/predictions_tta.csv")
+IMAGE_ONLY = Path("data/predictions_image_only.csv")  # empty without clinical data
 TRAINING_LOG = Path("metrics/training")
 TRAINING_CURVES = TRAINING_LOG / "plots/metrics"
 
 # evaluate
 METRICS = Path("metrics/metrics.json")
 SUBGROUPS = Path("metrics/subgroups.csv")
+CLINICAL_GAIN = Path("metrics/clinical_gain.csv")
 CONFUSION_MATRIX = Path("plots/confusion_matrix.csv")
 CONFUSION_MATRIX_PICTURE = Path("plots/confusion_matrix.png")
 ROC = Path("plots/roc.csv")

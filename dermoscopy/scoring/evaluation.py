@@ -22,6 +22,7 @@ from dermoscopy.scoring.calibration import (
     fit_calibration,
     reliability,
 )
+from dermoscopy.scoring.clinical_gain import score_gains
 from dermoscopy.scoring.definitions import count_metrics, losses_of
 from dermoscopy.scoring.metrics import Metrics, point_metrics, score
 from dermoscopy.scoring.predictions import class_names, decide, probabilities_of
@@ -48,6 +49,7 @@ class Evaluation:
     Attributes:
         metrics: by part, validation first; the last part is the one to judge a model by.
         subgroups: see `score_subgroups`.
+        gains: see `score_gains`, of the last part.
         shown: the predictions of the last part.
         reliability: see `reliability`, with a column `probabilities`: as predicted, or calibrated.
         trade_off: see `trade_off`.
@@ -55,13 +57,18 @@ class Evaluation:
 
     metrics: dict[str, Metrics]
     subgroups: pd.DataFrame
+    gains: pd.DataFrame
     shown: pd.DataFrame
     reliability: pd.DataFrame
     trade_off: pd.DataFrame
 
 
 def evaluate_parts(
-    predictions: pd.DataFrame, head: LearntClasses, manifest: pd.DataFrame, evaluate: Evaluate
+    predictions: pd.DataFrame,
+    head: LearntClasses,
+    manifest: pd.DataFrame,
+    evaluate: Evaluate,
+    image_only: pd.DataFrame | None = None,
 ) -> Evaluation:
     """Return the evaluation of a prediction table.
 
@@ -70,6 +77,7 @@ def evaluate_parts(
         head: what is known of the training.
         manifest: has the lesions and the clinical variables of the images.
         evaluate: the params.
+        image_only: the predictions of these images by a head without clinical data; None or empty if it has none.
     """
     predictions = predictions.merge(clinical_groups(manifest), on="image_id", how="left", validate="1:1")
     part = decided_parts(predictions, head.prior, evaluate)
@@ -81,13 +89,15 @@ def evaluate_parts(
     subgroups = pd.concat([score_subgroups(images) for images in part.values()])
 
     shown = part[list(part)[-1]]
+    alone = predictions[:0] if image_only is None else image_only
+    gains = score_gains(shown, decide(alone, head.prior, evaluate.prior_exponent), evaluate.seed)
     curves = {"as predicted": reliability(shown)}
     if calibrated := calibrate(part, head.class_weights, evaluate):
         curves["calibrated"] = reliability(calibrated.predictions)
         metrics["test"] = add_calibrated(metrics["test"], calibrated)
     table = pd.concat([curve.assign(probabilities=name) for name, curve in curves.items()])
     return Evaluation(
-        metrics, subgroups, shown, table, trade_off(part["validation"], head.prior, evaluate.prior_exponent)
+        metrics, subgroups, gains, shown, table, trade_off(part["validation"], head.prior, evaluate.prior_exponent)
     )
 
 

@@ -131,16 +131,11 @@ def test_the_mean_of_the_last_maps_is_the_feature_at_every_size(folder: Path, im
 @pytest.mark.parametrize(
     ("name", "sizes", "places"),
     [
-        ("MobileNetV2", [64, 128], 4),
+        ("MobileNetV2", [64, 192], 6),
         ("DenseNet121", [64, 128], 4),
-        ("ConvNeXtSmall", [64, 128], 4),
-        ("EfficientNetV2B0", [64, 128], 4),
+        ("ConvNeXtTiny", [64, 128], 4),
         ("EfficientNetB0", [64, 128], 4),
-        ("MobileNetV3Small", [64, 192], 6),
-        ("ResNet50", [64, 128], 4),
-        ("Xception", [96, 192], 6),
-        ("InceptionResNetV2", [128, 384], 10),
-        ("InceptionV3", [160, 320], 24),  # maps of 3 x 3 and 8 x 8
+        ("InceptionResNetV2", [160, 320], 24),  # maps of 3 x 3 and 8 x 8
     ],
 )
 def test_every_kind_of_network_runs_at_several_sizes(

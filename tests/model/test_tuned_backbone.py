@@ -1,7 +1,6 @@
 """A fine-tuned backbone: what changes, what does not, and that an interruption changes nothing."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -72,18 +71,12 @@ def test_the_epoch_of_the_lowest_validation_loss_is_kept(tuned: Path) -> None:
 def test_only_the_layers_above_the_cut_have_changed_and_the_folder_is_a_backbone_like_any_other(tuned: Path) -> None:
     before, after = load_backbone(tuned / BACKBONE), load_backbone(tuned / FINETUNED)
     pairs = zip(before.weights, after.weights, strict=True)
-    changed = {old.path for old, new in pairs if not np.array_equal(old.numpy(), new.numpy())}
-    parts = {path.split("/")[1].rsplit("_", 1)[0].split("_e")[0] for path in changed}
-    assert changed
-    assert all(
-        "block_13" in path or "block_14" in path or "block_15" in path or "block_16" in path or "Conv_1" in path
-        for path in changed
-    ), parts
-    assert not any("moving_" in path for path in changed)
+    changed = {old.path.rsplit("/", 2)[-2:][0] + "/" + old.name for old, new in pairs if not np.array_equal(old, new)}
+    assert changed == {"Conv_1/kernel", "Conv_1_bn/gamma", "Conv_1_bn/beta"}  # and not the statistics
     old, new = read_backbone_info(tuned / BACKBONE), read_backbone_info(tuned / FINETUNED)
     assert (new.name, new.image_size, new.dim) == (old.name, old.image_size, old.dim)
     assert new.fingerprint != old.fingerprint
-    assert not any(layer.trainable for layer in after.layers)
+    assert [layer.trainable for layer in after.layers] == [layer.trainable for layer in before.layers]
 
 
 def test_what_it_was_tuned_on_is_the_training_and_validation_part(tuned: Path) -> None:
@@ -158,8 +151,6 @@ def test_without_a_trunk_the_images_go_through_the_whole_network(
         change(folder, layers="all", epochs=1)
     else:
         change(folder, epochs=1)
-        usage = os.statvfs(folder)
-        del usage
         monkeypatch.setattr(tuned_backbone, "bytes_missing", lambda kept: 10**18)
     run_stages(folder, [finetune])
     assert not list((folder / "data/.activations").glob("*/*.chunk"))

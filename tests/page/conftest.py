@@ -1,12 +1,14 @@
-"""Two finished runs, made once a session; tests that change one take `project`, a copy."""
+"""Finished runs, made once a session; tests that change one take `project` or `with_clinical`, copies."""
 
 import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.support.finished_run import fill_relabelled_run, fill_run
+from stages import evaluate, report, train
+from tests.support.finished_run import PARAMS, fill_relabelled_run, fill_run, run_stages
 from tests.support.once import made_once
+from tests.support.params_file import write_params
 
 NASTY = [
     *("<script>alert(1)</script>", 'a"onload="alert(1)', "[x](javascript:alert(1))", "a|b`*_#", "{{7*7}}", "a&amp;b"),
@@ -38,5 +40,21 @@ def many_classes(tmp_path_factory: pytest.TempPathFactory, finished: Path, nasty
 def project(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the finished run that a test may change, and the current folder."""
     shutil.copytree(finished, tmp_path / "run")
+    monkeypatch.chdir(tmp_path / "run")
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def with_clinical(
+    tmp_path_factory: pytest.TempPathFactory, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A copy of a finished run with age and sex in the head, which a test may change, and the current folder."""
+
+    def fill(folder: Path) -> None:
+        shutil.copytree(finished, folder, dirs_exist_ok=True)
+        write_params(folder, PARAMS | {"train": {"epochs": 5, "clinical": ["age", "sex"]}})
+        run_stages(folder, [train, evaluate, report])
+
+    shutil.copytree(made_once(tmp_path_factory, "with-clinical", fill), tmp_path / "run")
     monkeypatch.chdir(tmp_path / "run")
     return tmp_path / "run"

@@ -373,13 +373,72 @@ def test_an_input_that_is_missing_or_broken_is_named(project: Path, path: str) -
         write_report(project)
 
 
-def test_the_page_says_what_clinical_values_add_and_what_they_hide(project: Path, keras: Any) -> None:
-    clinical = {"train": {"epochs": 5, "clinical": ["age", "sex"]}}
-    write_params(project, PARAMS | clinical)
+@pytest.mark.slow
+def test_the_gain_of_clinical_data_is_against_the_head_that_is_trained_without_them(project: Path, keras: Any) -> None:
+    settings = {"epochs": 5, "seed": 3}
+    write_params(project, PARAMS | {"train": settings})
+    run_stages(project, [train, evaluate])
+    without = {tta: Path(f"data/predictions{name}.csv").read_text() for tta, name in (("false", ""), ("true", "_tta"))}
+    assert without["false"] != without["true"]
+    alone = read_metrics()["test"].balanced_accuracy
+    assert read_table(Path("data/predictions_image_only.csv")).empty
+
+    write_params(project, PARAMS | {"train": settings | {"clinical": ["age", "sex", "localization"]}})
     run_stages(project, [train, evaluate, report])
-    page = (project / "report/index.html").read_text()
+    header, *lines = Path("data/predictions_image_only.csv").read_text().splitlines()
+    for tta, text in without.items():
+        rows = [line.removesuffix(f",{tta}") for line in lines if line.endswith(f",{tta}")]
+        assert [header.removesuffix(",tta"), *rows] == text.splitlines()
+    assert Path("data/predictions_tta.csv").read_text() != without["true"]
+
+    gained = read_metrics()["test"].balanced_accuracy
+    overall = pd.read_csv("metrics/clinical_gain.csv").iloc[0]
+    assert overall[["image_only", "with_clinical"]].tolist() == pytest.approx([alone, gained])
+    images = read_metrics()["test"].support
+    assert f" {images} {alone:.2f} {gained:.2f} " in " ".join(page_of(project).text.split())
+    assert f", from {alone:.3f} with a head trained on the image alone to {gained:.3f}." in (
+        project / "report/MODEL_CARD.md"
+    ).read_text(encoding="utf-8")
+
+
+GAINS = """part,variable,group,images,lesions,image_only,with_clinical,gain,low,high
+test,overall,all images,60,50,0.5,0.561,0.061,-0.0211,0.1432
+test,sex,<i>,30,28,0.5,0.4001,-0.0999,-0.2,-0.01
+test,sex,male,11,10,0.5,0.9,0.4,,
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ("", "none gains, and sex &lt;i&gt; (30 images) loses most, -0.100 (-0.200 to -0.010)."),
+        ("test,age_band,75+,20,20,0.5,0.7,0.2,,\n", "age band 75+ (20 images) gains most, +0.200, and sex &lt;i&gt;"),
+    ],
+    ids=["nobody gains", "one gains"],
+)
+def test_the_gain_of_each_subgroup_and_the_largest_of_many_images_are_shown(
+    with_clinical: Path, more: str, words: str
+) -> None:
+    (with_clinical / "metrics/clinical_gain.csv").write_text(GAINS + more, encoding="utf-8")
+    write_report(with_clinical)
+    page = " ".join(page_of(with_clinical).text.split())
+    assert "all images 60 0.50 0.56 +0.06 -0.02 to +0.14 sex <i> 30 0.50 0.40 -0.10 -0.20 to -0.01" in page
+    assert "male under 20 images 11 0.50 0.90 +0.40" in page
+    card = (with_clinical / "report/MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "of all test images: +0.061 (-0.021 to +0.143), from 0.500 with" in card
+    assert f"Of the subgroups of 20 images or more, {words}" in card
+
+
+def test_without_clinical_data_neither_page_nor_card_speaks_of_a_gain(finished: Path) -> None:
+    page, card = page_of(finished).text, (finished / "report/MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "image alone, with the same params" not in page
+    assert "clinical data" not in card
+
+
+def test_the_page_says_what_clinical_values_add_and_what_they_hide(with_clinical: Path) -> None:
+    page = (with_clinical / "report/index.html").read_text()
     for words in ("Clinical data", "age: ten years more", "sex: male", "have no place in the map"):
         assert words in page
-    card = (project / "report/MODEL_CARD.md").read_text()
+    card = (with_clinical / "report/MODEL_CARD.md").read_text()
     assert "squeezed to a square; and age, sex, where known. Out:" in card
     assert "they can hide what the image does not show" in card

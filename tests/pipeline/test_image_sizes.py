@@ -9,9 +9,12 @@ import pytest
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from benchmarks.workspace import Workspace
+from benchmarks.workspace import Workspace, executed
 from dermoscopy.data.images import read_image
 from dermoscopy.features.views import Warp, render_views
+from dermoscopy.model.repetition import require_current_features
+from dermoscopy.runtime.errors import DataError
+from dermoscopy.runtime.params import load_params
 from tests.support.drawn_project import drawn_project
 
 pytestmark = pytest.mark.slow
@@ -45,10 +48,17 @@ def test_an_experiment_at_two_sizes_has_the_features_of_both(project: Workspace)
     assert project.metrics()["test"]["support"] > 0
 
 
-def test_nothing_runs_again_and_another_list_is_noticed(project: Workspace) -> None:
-    assert "models/backbone" not in project.dvc("status")
-    output = project.python("-m", "tools.repeat", "-n", "2", "-S", "backbone.image_size=[32,96]", status=1)
-    assert "of other images, another backbone or other views: run dvc repro features" in output
+def test_nothing_is_left_to_run(project: Workspace) -> None:
+    assert executed(project.dvc("repro")) == []
+
+
+def test_features_of_other_sizes_are_noticed(project: Workspace) -> None:
+    manifest = pd.read_csv(project.folder / "data/manifest.csv")
+    path = project.folder / "params.yaml"
+    require_current_features(manifest, load_params(path), project.folder)
+    for other in ("[32,96]", "[32,64,128]", "64"):
+        with pytest.raises(DataError, match="is of other images, another backbone or other views"):
+            require_current_features(manifest, load_params(path, [f"backbone.image_size={other}"]), project.folder)
 
 
 def test_the_page_and_the_model_card_name_all_sizes(project: Workspace) -> None:

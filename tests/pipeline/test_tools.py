@@ -211,6 +211,24 @@ class TestExternal:
         for name in ISIC_CLASSES:
             assert found[name].to_numpy() == pytest.approx(expected[f"p_{name.lower()}"].to_numpy(), abs=1e-6)
 
+    def test_the_mean_of_a_commit_and_an_experiment_is_tested(self, project: Workspace, folder: Path) -> None:
+        params = (project.folder / "params.yaml").read_bytes()
+        submissions = {}
+        for names in (["HEAD"], ["longer"], ["HEAD", "longer"]):
+            output = self.external(project, str(folder), "--out", "averaged", "--models", *names)
+            known = "images left out, because the project's own data have their content, id, lesion or patient: 3"
+            assert f"warning: external: {known}" in output
+            submissions[len(names), names[0]] = pd.read_csv(
+                project.folder / "averaged/submission.csv", index_col="image"
+            )
+        assert "note: external: the mean of 2 models: HEAD, longer" in output.splitlines()
+        first, longer, both = submissions.values()
+        np.testing.assert_allclose(both, (first + longer) / 2, rtol=0, atol=1e-7)
+        assert np.abs(first.to_numpy() - longer.to_numpy()).max() > 1e-4
+        table = pd.read_csv(project.folder / "averaged/predictions.csv")
+        assert list(table.columns) == ["image_id", "part", "label", "predicted", *table.filter(regex="^p_")]
+        assert (project.folder / "params.yaml").read_bytes() == params
+
     def test_the_projects_own_images_are_refused(self, project: Workspace) -> None:
         labels = str(project.folder / "data/raw/labels.csv")
         output = self.external(project, "data/raw/images", "--labels", labels, status=1)

@@ -14,6 +14,7 @@ from dermoscopy.model.head_info import HeadInfo
 from dermoscopy.runtime.commands import sections_of
 from dermoscopy.runtime.errors import DataError
 from dermoscopy.scoring.calibration import Calibration, apply_calibration, fit_calibration
+from dermoscopy.scoring.clinical_gain import COLUMNS
 from dermoscopy.scoring.evaluation import (
     Calibrated,
     add_calibrated,
@@ -162,6 +163,14 @@ class TestEvaluateParts:
             assert getattr(adjusted.metrics["test"], name) == getattr(plain.metrics["test"], name)
         pd.testing.assert_frame_equal(adjusted.reliability, plain.reliability)
 
+    def test_the_prior_exponent_decides_for_the_head_without_clinical_data_too(
+        self, predictions: pd.DataFrame, head: HeadInfo, manifest: pd.DataFrame
+    ) -> None:
+        evaluate = EVALUATE.model_copy(update={"prior_exponent": 1.0})
+        gains = evaluate_parts(predictions, head, manifest, evaluate, image_only=predictions).gains
+        assert set(gains["variable"]) == {"overall", "sex", "age_band"}
+        assert gains["image_only"].tolist() == gains["with_clinical"].tolist()
+
     def test_the_trade_off_is_of_validation_and_has_the_chosen_exponent(
         self, predictions: pd.DataFrame, head: HeadInfo, manifest: pd.DataFrame
     ) -> None:
@@ -210,6 +219,7 @@ class TestStage:
         write_table(predictions, Path("data/predictions.csv"))
         certain = {f"p_{name}": float(name == "nv") for name in class_names(predictions)}
         write_table(predictions.assign(predicted="nv", **certain), Path("data/predictions_tta.csv"))
+        write_table(predictions[:0].assign(tta=""), Path("data/predictions_image_only.csv"))
         write_table(manifest, Path("data/manifest.csv"))
         Path("models").mkdir()
         Path("models/head.json").write_text(head.model_dump_json(), encoding="utf-8")
@@ -235,6 +245,17 @@ class TestStage:
         assert list(pd.read_csv("plots/reliability.csv").columns) == columns
         numbers = ["images", "lesions", "balanced_accuracy", "low", "high"]
         assert list(pd.read_csv("metrics/subgroups.csv").columns) == ["part", "variable", "group", *numbers, "note"]
+        assert (project / "metrics/clinical_gain.csv").read_text(encoding="utf-8") == ",".join(COLUMNS) + "\n"
+
+    def test_clinical_data_gain_against_the_same_views_of_the_image_alone(self, project: Path) -> None:
+        one_view, all_views = (read_table(Path(f"data/predictions{name}.csv")) for name in ("", "_tta"))
+        both = pd.concat([all_views.assign(tta="false"), one_view.assign(tta="true")])
+        write_table(both, Path("data/predictions_image_only.csv"))
+        balanced = {tta: self.run_stage(project, tta=tta)["test"].balanced_accuracy for tta in (True, False)}
+        table = pd.read_csv("metrics/clinical_gain.csv")
+        assert set(table["part"]) == {"test"}
+        assert table["image_only"].iloc[0] == pytest.approx(balanced[True])
+        assert table["with_clinical"].iloc[0] == pytest.approx(balanced[False])
 
     def test_tta_decides_which_predictions_are_scored(self, project: Path) -> None:
         one_view, all_views = (self.run_stage(project, tta=tta)["test"].per_class["mel"] for tta in (False, True))

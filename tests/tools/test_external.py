@@ -10,6 +10,8 @@ import pytest
 from dermoscopy.data.groups import group_ids
 from dermoscopy.data.tables import write_table
 from dermoscopy.model.classifier import Classifier
+from dermoscopy.model.members import Member
+from dermoscopy.runtime.paths import MANIFEST
 from tests.support.classifier_project import compute_features, write_classifier
 from tests.support.clinical import make_encoder
 from tests.support.params_file import PARAMS
@@ -18,6 +20,7 @@ from tests.support.prediction_tables import make_predictions
 from tools.external import (
     ISIC_CLASSES,
     SUBMISSION_FORMAT,
+    known_images,
     left_out,
     predict_external,
     read_images,
@@ -39,7 +42,8 @@ def predictions() -> pd.DataFrame:
 
 def manifest(**changes: str) -> pd.DataFrame:
     """Return a project of one image."""
-    return pd.DataFrame([{"image_id": "ours", "lesion_id": "ours", "sha256": "0" * 64} | changes])
+    images = pd.DataFrame([{"image_id": "ours", "lesion_id": "ours", "sha256": "0" * 64} | changes])
+    return images.assign(group_id=group_ids(images))
 
 
 @pytest.mark.parametrize(
@@ -51,6 +55,16 @@ def test_an_image_that_the_project_has_by_content_id_or_lesion_does_not_count(
     new = without_known(predictions, manifest(**{column: value}))
     assert list(new["image_id"]) == [f"ISIC_000000{number}" for number in (0, 2, 3, 4, 5)]
     assert len(without_known(predictions, manifest())) == 6
+
+
+def test_an_image_that_the_project_of_one_of_several_models_has_does_not_count(
+    predictions: pd.DataFrame, tmp_path: Path
+) -> None:
+    members = [Member(head=tmp_path / name, backbone=tmp_path / name) for name in ("first", "second")]
+    for member, sha256 in zip(members, ("b" * 64, "e" * 64), strict=True):
+        write_table(manifest(sha256=sha256), member.head / MANIFEST)
+    new = without_known(predictions, pd.concat([known_images(member) for member in members]))
+    assert list(new["image_id"]) == [f"ISIC_000000{number}" for number in (0, 2, 3, 5)]
 
 
 def test_small_numbers_are_ids_of_other_images_elsewhere(predictions: pd.DataFrame) -> None:
@@ -109,7 +123,7 @@ def test_a_head_with_clinical_variables_takes_them_from_the_label_table(
     monkeypatch.chdir(tmp_path)
 
     data = PARAMS.data.model_copy(update={"directory": str(tmp_path / "images"), "labels": None})
-    predictions = predict_external(read_images(data), PARAMS.evaluate)
+    predictions = predict_external(read_images(data), PARAMS.evaluate.tta, [Member()])
     known = pd.DataFrame({"age": [20, np.nan, 80], "sex": ["male", "female", ""]})
     tta = PARAMS.evaluate.tta
     (expected,), (unknown,) = (list(Classifier().predict_files(files, tta, given)) for given in (known, None))

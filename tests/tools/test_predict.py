@@ -118,6 +118,7 @@ def test_the_images_alone_are_predicted_where_the_user_says_so(project: Path) ->
     assert alone.stderr.startswith(b"predict: each image alone, without views; the report scores the mean over 3 views")
 
 
+@pytest.mark.slow
 def test_models_of_the_workspace_give_its_own_table_and_say_what_it_is(project: Path) -> None:
     plain = predict(project, "images", "--csv", "-")
     for names, words in {
