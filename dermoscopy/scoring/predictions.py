@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dermoscopy.data.tables import read_table
-from dermoscopy.model.decision import adjust, choose_class
+from dermoscopy.model.decision import choose_class
 from dermoscopy.model.head_info import read_head_info
 from dermoscopy.runtime.paths import HEAD_INFO, PREDICTIONS, PREDICTIONS_TTA
 
@@ -34,11 +34,6 @@ def decide(predictions: pd.DataFrame, prior: Sequence[float], exponent: float) -
     """Return the table with `predicted` chosen anew; see `choose_class`."""
     chosen = choose_class(probabilities_of(predictions), prior, exponent)
     return predictions.assign(predicted=np.array(class_names(predictions))[chosen])
-
-
-def adjusted(predictions: pd.DataFrame, prior: Sequence[float], exponent: float) -> pd.DataFrame:
-    """Return the table with probabilities whose largest is of the class that `decide` chooses; see `adjust`."""
-    return with_probabilities(predictions, adjust(probabilities_of(predictions), prior, exponent))
 
 
 def class_names(predictions: pd.DataFrame) -> list[str]:

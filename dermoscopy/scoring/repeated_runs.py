@@ -12,13 +12,14 @@ from dermoscopy.data.tables import read_table
 from dermoscopy.model.repetition import Training, require_current_features, train_each, trainings_of_seeds
 from dermoscopy.runtime.errors import DataError, ParamsError
 from dermoscopy.runtime.params import load_params
-from dermoscopy.runtime.paths import BACKBONE, FEATURES, MANIFEST, PARAMS
+from dermoscopy.runtime.paths import BACKBONE, FEATURES, FINETUNED, MANIFEST, PARAMS
 from dermoscopy.scoring.comparison import RepeatedDifference, corrected_difference, judge
 from dermoscopy.scoring.evaluation import evaluate_without_intervals
 from dermoscopy.scoring.metrics import HEADLINES, Metrics
 from dermoscopy.scoring.runs import revision
 
 NEEDED = (PARAMS, MANIFEST, BACKBONE / "backbone.json", FEATURES)
+IF_TUNED = [FINETUNED / name for name in ("finetuning.json", "backbone.json", "tuned_on.csv")]
 COMPARED = (*HEADLINES, "log_loss")
 
 
@@ -46,7 +47,7 @@ def train_again(names: Sequence[str], seeds: Sequence[int]) -> list[RepeatedRun]
         ParamsError: its params are not those of this version of the pipeline.
     """
     with ExitStack() as stack:
-        folders = [stack.enter_context(revision(name, *NEEDED)) for name in names]
+        folders = [stack.enter_context(revision(name, *NEEDED, if_any=IF_TUNED)) for name in names]
         trainings = [trainings_of(name, folder, seeds) for name, folder in zip(names, folders, strict=True)]
         for name, of_name in zip(names[1:], trainings[1:], strict=True):
             require_same_parts(names[0], trainings[0], name, of_name)

@@ -79,7 +79,7 @@ def revision(name: str, *paths: Path, if_any: Sequence[Path] = ()) -> Iterator[P
     Args:
         name: of the revision.
         paths: what it must have.
-        if_any: folders that it may lack, because it is from before there were such.
+        if_any: what it may lack, because it is from before there were such.
 
     Raises:
         DataError: there is no such revision, it lacks a file, or DVC's cache lacks it.
@@ -94,7 +94,7 @@ def revision(name: str, *paths: Path, if_any: Sequence[Path] = ()) -> Iterator[P
     with TemporaryDirectory() as folder:
         try:
             files = DVCFileSystem(rev=name)
-            for path in [*paths, *(path for path in if_any if files.isdir(path.as_posix()))]:
+            for path in [*paths, *(path for path in if_any if files.exists(path.as_posix()))]:
                 (folder / path).parent.mkdir(parents=True, exist_ok=True)
                 files.get(path.as_posix(), str(folder / path), recursive=files.isdir(path.as_posix()))
         except (DvcException, DataIndexError, FileNotFoundError) as error:
