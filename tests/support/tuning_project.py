@@ -41,20 +41,26 @@ def draw_coloured_images(raw: Path) -> None:
 
 
 def fill_tuning_project(folder: Path) -> None:
-    """Write params, images, their split, and a backbone with random weights.
-
-    Its normalization layers get the statistics of these images: as they are built, random weights make features so
-    small that nothing can be learnt from them.
-    """
+    """Write params, images, their split, and a backbone."""
     folder.mkdir(exist_ok=True)
     write_params(folder, PARAMS)
     draw_coloured_images(folder / "data/raw")
     run_stages(folder, [manifest, split])
+    model = calibrated_backbone(folder / "data/raw")
+    (folder / "models/backbone").mkdir(parents=True)
+    write_backbone(model, "MobileNetV2", folder / "models/backbone")
+
+
+def calibrated_backbone(raw: Path) -> Any:
+    """Return a backbone with random weights whose normalization layers have the statistics of images.
+
+    As they are built, random weights make features so small that nothing can be learnt from them.
+    """
     start_keras(seed=1)
     import keras
 
     model = build_backbone("MobileNetV2", None, SIZE)
-    pixels = [read_image(path) for path in sorted((folder / "data/raw/images").iterdir())]
+    pixels = [read_image(path) for path in sorted((raw / "images").iterdir())]
     images = np.concatenate([render_views(one, [Warp()], SIZE) for one in pixels]).astype(np.float32)
     network = next(layer for layer in model.layers if isinstance(layer, keras.Model))
     for layer in network.layers:
@@ -62,8 +68,7 @@ def fill_tuning_project(folder: Path) -> None:
             layer.trainable, layer.momentum = True, 0.0
     network(model.get_layer("preprocessing")(images), training=True)
     model.trainable = False
-    (folder / "models/backbone").mkdir(parents=True)
-    write_backbone(model, "MobileNetV2", folder / "models/backbone")
+    return model
 
 
 def copy_project(project: Path, folder: Path) -> Path:
