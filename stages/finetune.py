@@ -1,5 +1,6 @@
 """Train the top layers of the backbone too, or, where finetune.epochs is 0, leave it frozen."""
 
+from dermoscopy.data.images import configure_image_libraries
 from dermoscopy.data.tables import read_table
 from dermoscopy.features.finetuned import FinetuningInfo, write_finetuning
 from dermoscopy.runtime.commands import run_stage
@@ -16,6 +17,7 @@ def main(finetune: Finetune, augmentation: Augmentation, features: Features) -> 
             write_finetuning(FinetuningInfo(), folder)
             print("finetune: nothing to do (finetune.epochs is 0): the backbone stays frozen")
             return
+        configure_image_libraries()
         manifest = read_table(MANIFEST, "image_id", "path", "label", "lesion_id", "sha256")
         images = manifest.merge(read_table(SPLIT, "image_id", "part"), on="image_id", validate="1:1")
         start_keras(finetune.seed)

@@ -15,13 +15,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dermoscopy.data.groups import group_ids
+from dermoscopy.data.images import configure_image_libraries
 from dermoscopy.data.split import assign_folds, assign_parts
 from dermoscopy.data.tables import read_table, write_json
+from dermoscopy.features.backbones import read_backbone_info
 from dermoscopy.features.computation import compute_features
 from dermoscopy.features.finetuned import require_not_tuned_on
 from dermoscopy.model.repetition import Trained, Training, require_current_features, train_each, training_columns
 from dermoscopy.runtime.commands import run_command
-from dermoscopy.runtime.errors import ParamsError
+from dermoscopy.runtime.errors import DataError, ParamsError
 from dermoscopy.runtime.keras_start import start_keras
 from dermoscopy.runtime.params import Params, load_params
 from dermoscopy.runtime.paths import BACKBONE, CROSSVALIDATION, FEATURES, FINETUNED, MANIFEST
@@ -44,7 +46,7 @@ def main() -> None:
         parser.error("--folds must be from 2 to 20")
 
     params = load_params()
-    manifest = read_table(MANIFEST, "image_id", "label", "lesion_id", "sha256")
+    manifest = read_table(MANIFEST, "image_id", "path", "label", "lesion_id", "sha256")
     fold = assign_folds(manifest, folds, params.split)
     parts = [fold_parts(manifest, fold == number, params) for number in range(folds)]
     images = training_columns(manifest)
@@ -52,6 +54,10 @@ def main() -> None:
     if arguments.finetune:
         if params.finetune.epochs == 0:
             raise ParamsError("--finetune needs finetune.epochs above 0 in params.yaml: it says how long at most")
+        backbone = read_backbone_info(BACKBONE)
+        if (backbone.name, backbone.image_size) != (params.backbone.name, params.backbone.image_size):
+            raise DataError(f"{BACKBONE} is not the one of params.yaml: run dvc repro backbone")
+        configure_image_libraries()
         done = [train_tuned(training, manifest) for training in trainings]
     else:
         require_current_features(manifest, params)
@@ -90,13 +96,12 @@ def train_tuned(training: Training, manifest: pd.DataFrame) -> Trained:
     from dermoscopy.model.tuned_backbone import finetune_backbone
 
     images = manifest.assign(part=training.part)
-    with TemporaryDirectory() as temporary:
+    with TemporaryDirectory(dir=MANIFEST.parent, prefix=".partial.") as temporary:  # as large as data/features
         project = Path(temporary)
         backbone = project / FINETUNED
         backbone.mkdir(parents=True)
-        finetune_backbone(images, BACKBONE, backbone, params.finetune, params.augmentation, params.features)
-        if not (backbone / "backbone.json").exists():  # the frozen one was best
-            backbone = BACKBONE
+        done = finetune_backbone(images, BACKBONE, backbone, params.finetune, params.augmentation, params.features)
+        backbone = backbone if done.kept else BACKBONE
         compute_features(manifest, backbone, project / FEATURES, params.augmentation, params.features)
         return train_each([replace(training, project=project)])[0]
 

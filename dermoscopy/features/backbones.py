@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from dermoscopy.runtime.errors import BackboneError
 from dermoscopy.runtime.files import user_path
+from dermoscopy.runtime.paths import FINETUNED
 
 
 class BackboneInfo(BaseModel):
@@ -53,7 +54,12 @@ def read_backbone_info(folder: Path) -> BackboneInfo:
     try:
         return BackboneInfo.model_validate_json((folder / "backbone.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise BackboneError(f"{folder} holds no backbone ({error}): run dvc repro backbone") from None
+        raise BackboneError(f"{folder} holds no backbone ({error}): run dvc repro {stage_of(folder)}") from None
+
+
+def stage_of(folder: Path) -> str:
+    """Return the stage that writes a folder of a backbone."""
+    return "finetune" if folder.name == FINETUNED.name else "backbone"
 
 
 def hash_files(folder: Path) -> dict[str, str]:
@@ -72,6 +78,6 @@ def require_intact(folder: Path) -> None:
     for name, digest in info.files.items():
         if found.get(name) != digest:
             raise BackboneError(
-                f"{folder / name} is damaged or missing: run dvc repro backbone, or, where DVC sees no change, "
-                "dvc repro --force --single-item backbone"
+                f"{folder / name} is damaged or missing: run dvc repro {stage_of(folder)}, or, where DVC sees no "
+                f"change, dvc repro --force --single-item {stage_of(folder)}"
             )

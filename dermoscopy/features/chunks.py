@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import DTypeLike, NDArray
 
-from dermoscopy.runtime.errors import DataError, DiskError
+from dermoscopy.runtime.errors import BackboneError, DataError, DiskError
 from dermoscopy.runtime.files import project_folder, replacing
 from dermoscopy.runtime.paths import CHUNKS
 
@@ -91,6 +91,11 @@ class ViewChunks:
         return number in self._found
 
     @property
+    def bytes_of_image(self) -> int:
+        """How much one image takes."""
+        return self._record.itemsize
+
+    @property
     def bytes_missing(self) -> int:
         """How much the images that are not there yet will take."""
         return self._record.itemsize * (len(self._images) - len(self._found))
@@ -109,7 +114,13 @@ class ViewChunks:
         """Store the features, (len(numbers), ...), of images by their number."""
         records = np.empty(len(numbers), self._record)
         records["image"] = [self._images[number] for number in numbers]
-        records["feature"] = features
+        with np.errstate(over="ignore"):
+            records["feature"] = features
+        if not np.isfinite(records["feature"]).all():
+            raise BackboneError(
+                f"the backbone gives numbers that {self._record['feature'].base} cannot hold: check its weights; for "
+                "fine-tuning set finetune.layers=all"
+            )
         content = records.tobytes()
         path = self._folder / f"{hashlib.sha256(records['image'].tobytes()).hexdigest()[:32]}.chunk"
         with replacing(path) as partial:

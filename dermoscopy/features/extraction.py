@@ -20,6 +20,8 @@ from dermoscopy.runtime.files import located
 from dermoscopy.runtime.params import Augmentation
 from dermoscopy.runtime.progress import progress, tick
 
+MEMORY = 128 * 2**20  # bytes of a chunk: features are far smaller, maps may not be
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -58,8 +60,9 @@ def compute_missing(
             prepared = map_ahead(
                 pool, render, (ImageFile(*files[number]) for number in numbers), ahead=4 * (os.cpu_count() or 1)
             )
-            for start in range(0, len(numbers), CHUNK):
-                numbers_of_chunk = numbers[start : start + CHUNK]
+            at_a_time = max(1, min(CHUNK, MEMORY // sum(chunks[view].bytes_of_image for view in views)))
+            for start in range(0, len(numbers), at_a_time):
+                numbers_of_chunk = numbers[start : start + at_a_time]
                 count = len(numbers_of_chunk)
                 flat = (image for rendered in tick(islice(prepared, count), bar) for image in rendered)
                 features = engine.compute(flat, count * len(views))

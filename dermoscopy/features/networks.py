@@ -19,7 +19,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from dermoscopy.features.backbones import BackboneInfo, hash_files, require_intact
+from dermoscopy.features.backbones import BackboneInfo, hash_files, require_intact, stage_of
 from dermoscopy.runtime.errors import BackboneError
 from dermoscopy.runtime.params import Backbone
 
@@ -217,7 +217,7 @@ def load_backbone(folder: Path) -> keras.Model:
         model.load_weights(folder / "backbone.weights.h5")
     except Exception as error:  # Keras and h5py raise many kinds of errors
         reason = shorten(str(error), 200, placeholder=" ...")
-        raise BackboneError(f"{folder} cannot be read ({reason}): run dvc repro backbone") from None
+        raise BackboneError(f"{folder} cannot be read ({reason}): run dvc repro {stage_of(folder)}") from None
     return model
 
 

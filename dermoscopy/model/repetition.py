@@ -16,7 +16,7 @@ import pandas as pd
 
 from dermoscopy.data.split import assign_parts
 from dermoscopy.features.backbones import read_backbone_info
-from dermoscopy.features.finetuned import final_backbone, require_not_tuned_on
+from dermoscopy.features.finetuned import final_backbone, read_finetuning, require_not_tuned_on
 from dermoscopy.features.store import FeatureReader
 from dermoscopy.model.class_weights import class_weights
 from dermoscopy.model.clinical import ClinicalFeatures, Variable, fit_encoder
@@ -122,6 +122,7 @@ def require_current_features(manifest: pd.DataFrame, params: Params, project: Pa
     if (
         (backbone.name, backbone.image_size) != (params.backbone.name, params.backbone.image_size)
         or features.info.backbone != backbone.fingerprint
+        or (params.finetune.epochs > 0) != (read_finetuning(project).epochs > 0)
         or features.info.augmentation != wanted
         or features.info.augmentation.views < params.augmentation.views
         or not np.array_equal(hashes, manifest["sha256"])

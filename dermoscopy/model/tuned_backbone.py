@@ -8,8 +8,10 @@ import json
 import os
 import shutil
 import sys
-from functools import partial
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import keras
 import numpy as np
@@ -25,16 +27,17 @@ from dermoscopy.features.extraction import compute_missing
 from dermoscopy.features.finetuned import FinetuningInfo, write_finetuning
 from dermoscopy.features.networks import Cut, cut_backbone, load_backbone, write_backbone
 from dermoscopy.features.recipe import image_keys, view_key
-from dermoscopy.model.finetuning import Tuning, tune, use_best
+from dermoscopy.model.finetuning import tune, use_best
+from dermoscopy.model.tuning_files import Tuning
 from dermoscopy.model.tuning_inputs import DrawnViews, KeptViews, Views
 from dermoscopy.runtime.errors import megabytes
-from dermoscopy.runtime.files import project_folder, replacing
+from dermoscopy.runtime.files import project_folder
 from dermoscopy.runtime.params import Augmentation, Features, Finetune
 from dermoscopy.runtime.paths import ACTIVATIONS, TUNING
 
-# Of model/finetuning.py and model/tuning_inputs.py: a finished tuning under the same key is taken as it is.
+# Of the code that decides the result: a finished tuning under the same key is taken as it is.
 TUNING_VERSION = 1
-KEEP_TUNINGS = 8
+KEEP_TUNINGS = 24  # more than the folds of a cross-validation
 
 
 def finetune_backbone(
@@ -60,55 +63,70 @@ def finetune_backbone(
     backbone = load_backbone(source)
     cut = cut_backbone(backbone, finetune.layers)
     parts = {name: images[images["part"] == name].reset_index(drop=True) for name in ("train", "validation")}
+    classes = sorted(images["label"].unique())
+    engine = choose_engine(features.engine)
+
+    def tuning_of(cut: Cut) -> Tuning:
+        frozen = engine_identity(engine) if cut.trunk else None
+        key = tuning_key(parts, classes, info, cut, frozen, finetune, augmentation)
+        return Tuning(project_folder() / TUNING / key[:32], finetune)
+
     with chunk_folder(ACTIVATIONS) as folder:
-        engine = choose_engine(features.engine)
-        kept = kept_views(parts, info, cut, engine, folder, finetune.views, augmentation)
-        if kept and bytes_missing(kept) > 0.9 * shutil.disk_usage(folder).free:
-            print(
-                f"warning: finetune: what the frozen layers give needs {megabytes(bytes_missing(kept))} in {folder}, "
-                "which are not free: they run again in every epoch",
-                file=sys.stderr,
-            )
-            kept = None
-        if kept is None:
-            cut = cut._replace(trunk=None, top=backbone)
-        work = project_folder() / TUNING / tuning_key(parts, info, cut, finetune, augmentation)[:32]
-        tuning = Tuning(work, finetune)
+        tuning = tuning_of(cut)
         if not tuning.finished:
-            views: dict[str, Views] = {name: DrawnViews(part, augmentation, info.side) for name, part in parts.items()}
-            if kept and cut.trunk:
-                load = partial(load_trunk, cut.trunk, info.name, engine, work / "trunk")
-                for name, part in parts.items():
-                    compute_missing(part, kept[name], augmentation, info.side, load, "finetune: frozen layers")
-                views = {name: KeptViews(chunks) for name, chunks in kept.items()}
-                prune(folder, keep=len(kept["train"]))
-            classes = sorted(images["label"].unique())
+            views: dict[str, Views] | None = None
+            if cut.trunk:
+                views = keep_views(parts, info, cut.trunk, cut.name, engine, folder, finetune.views, augmentation)
+            if views is None:  # images go through all layers
+                cut = cut._replace(trunk=None, top=backbone)
+                tuning = tuning_of(cut)
+                views = {name: DrawnViews(part, augmentation, info.side) for name, part in parts.items()}
             targets = {
                 name: pd.Index(classes).get_indexer(pd.Index(part["label"])).astype(np.int32)
                 for name, part in parts.items()
             }
             training, validation = ((views[name], targets[name]) for name in parts)
-            tune(cut, training, validation, len(classes), finetune, tuning)
-        use_best(cut, tuning)
-        os.utime(work)
-        prune(work.parent, KEEP_TUNINGS)
-    done = FinetuningInfo(epochs=tuning.done, kept=tuning.best, cut=cut.name, layers=cut.layers)
+            if not tuning.finished:
+                tune(cut, training, validation, len(classes), finetune, tuning)
+        os.utime(tuning.folder)
+        prune(tuning.folder.parent, KEEP_TUNINGS)
+        done = FinetuningInfo(epochs=tuning.done, kept=tuning.best, cut=cut.name, layers=cut.layers)
+        if done.kept:
+            use_best(cut, tuning)
     write_finetuning(done, destination)
     if done.kept:
         seen = pd.concat(parts.values())
-        seen.assign(group_id=group_ids(seen))[["image_id", "lesion_id", "group_id", "sha256", "part"]].to_csv(
-            destination / "tuned_on.csv", index=False
-        )
-        backbone.trainable = False
-        write_backbone(backbone, info.name, destination)
+        seen = seen.assign(group_id=group_ids(seen))[["image_id", "lesion_id", "group_id", "sha256", "part"]]
+        seen.to_csv(destination / "tuned_on.csv", index=False)
+        weights = backbone.get_weights()
+        keras.utils.clear_session()  # it counts the layers, and their names stand in OpenVINO's file
+        tuned = load_backbone(source)
+        tuned.set_weights(weights)
+        write_backbone(tuned, info.name, destination)
     write_log(tuning.history, destination / "log")
     return done
 
 
 def tuning_key(
-    parts: dict[str, pd.DataFrame], info: BackboneInfo, cut: Cut, finetune: Finetune, augmentation: Augmentation
+    parts: dict[str, pd.DataFrame],
+    classes: list[str],
+    info: BackboneInfo,
+    cut: Cut,
+    frozen: str | None,
+    finetune: Finetune,
+    augmentation: Augmentation,
 ) -> str:
-    """Return what identifies a fine-tuning: a SHA-256 (hexadecimal) of all that decides its result."""
+    """Return what identifies a fine-tuning: a SHA-256 (hexadecimal) of all that decides its result.
+
+    Args:
+        parts: the images, by part.
+        classes: of all images.
+        info: what describes the frozen backbone.
+        cut: the backbone, cut.
+        frozen: the identity of the engine that runs the trunk; None where there is none.
+        finetune: the params.
+        augmentation: what the views look like.
+    """
     digest = hashlib.sha256()
     for part in parts.values():
         for key, label in zip(image_keys(part), part["label"], strict=True):
@@ -117,53 +135,60 @@ def tuning_key(
     made_from = {
         "version": TUNING_VERSION,
         "images": digest.hexdigest(),
+        "classes": classes,
         "backbone": info.fingerprint,
-        "kept": cut.trunk is not None,
-        "keras": f"{keras.__version__} {keras.config.backend()}",
+        "cut": [cut.name, cut.layers],
+        "frozen": frozen,
+        "keras": f"{keras.__version__}, {keras.config.backend()} {version(keras.config.backend())}",
         "finetune": finetune.model_dump(),
         "view": view_key("", "", augmentation, 1),
     }
     return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
 
 
-def kept_views(
+def keep_views(
     parts: dict[str, pd.DataFrame],
     info: BackboneInfo,
-    cut: Cut,
+    trunk: keras.Model,
+    name: str,
     engine: EngineName,
     folder: Path,
     views: int,
     augmentation: Augmentation,
-) -> dict[str, list[ViewChunks]] | None:
-    """Return what is kept in a folder of each view of the images of each part; None where there is no trunk.
+) -> dict[str, Views] | None:
+    """Return what the trunk makes of the views of each part, kept in a folder; None where that has no room.
 
     Validation images are seen as they are, in view 0.
     """
-    if cut.trunk is None:
-        return None
-    trunk = hashlib.sha256(f"{info.fingerprint} {cut.name}".encode()).hexdigest()
-    keys = [view_key(trunk, engine_identity(engine), augmentation, view) for view in range(views + 1)]
-    shape = cut.trunk.output_shape[1:]
-    return {
-        name: [
-            ViewChunks(folder, key, image_keys(part), shape, np.float16)
-            for key in (keys if name == "train" else keys[:1])
+    identity = hashlib.sha256(f"{info.fingerprint} {name}".encode()).hexdigest()
+    keys = [view_key(identity, engine_identity(engine), augmentation, view) for view in range(views + 1)]
+    shape = trunk.output_shape[1:]
+    chunks = {
+        part: [
+            ViewChunks(folder, key, image_keys(images), shape, np.float16)
+            for key in (keys if part == "train" else keys[:1])
         ]
-        for name, part in parts.items()
+        for part, images in parts.items()
     }
+    prune(folder, keep=len(keys))
+    missing = sum(of_view.bytes_missing for of_part in chunks.values() for of_view in of_part)
+    if missing > 0.9 * shutil.disk_usage(folder).free:
+        print(
+            f"warning: finetune: what the frozen layers give needs {megabytes(missing)} in {folder}, which are not "
+            "free: they run again in every epoch",
+            file=sys.stderr,
+        )
+        return None
 
+    @cache
+    def load_trunk() -> Engine:
+        write_backbone(trunk, info.name, Path(temporary))
+        return load_engine(engine, Path(temporary))
 
-def bytes_missing(kept: dict[str, list[ViewChunks]]) -> int:
-    """Return how much disk it takes to keep what is not there yet."""
-    return sum(chunks.bytes_missing for of_part in kept.values() for chunks in of_part)
-
-
-def load_trunk(trunk: keras.Model, name: str, engine: EngineName, folder: Path) -> Engine:
-    """Return an engine for what stays frozen, whose files it writes into a folder."""
-    with replacing(folder) as partial_folder:
-        partial_folder.mkdir()
-        write_backbone(trunk, name, partial_folder)
-    return load_engine(engine, folder)
+    with TemporaryDirectory(dir=folder) as temporary:
+        for part, images in parts.items():
+            compute_missing(images, chunks[part], augmentation, info.side, load_trunk, "finetune: frozen layers")
+    return {part: KeptViews(of_part) for part, of_part in chunks.items()}
 
 
 def write_log(history: list[dict[str, float]], folder: Path) -> None:

@@ -64,31 +64,51 @@ class DrawnViews:
 
 
 class Batches(keras.utils.PyDataset):
-    """Batches made in threads, ahead of what takes them."""
+    """Batches made in threads, ahead of what takes them.
+
+    Attributes:
+        error: what kept one from being made.
+    """
 
     def __init__(self, views: Views, images: int, size: int) -> None:
         """Of so many images, `size` at a time."""
-        super().__init__(workers=os.cpu_count() or 1, max_queue_size=4)
+        workers = os.cpu_count() or 1
+        super().__init__(workers=workers, max_queue_size=workers + 2)
         self._views = views
         self._images = images
         self._size = size
+        self.error: Exception | None = None
 
     def __len__(self) -> int:
         return -(-self._images // self._size)
 
+    def __getitem__(self, index: int) -> tuple[NDArray[Any], ...]:
+        try:
+            return self.batch(slice(index * self._size, (index + 1) * self._size))
+        except Exception as error:  # whatever it is, Keras hides it
+            self.error = error
+            raise
+
+    def batch(self, rows: slice) -> tuple[NDArray[Any], ...]:
+        """Return inputs, and where they are known targets and weights, of some of the images in their order."""
+        raise NotImplementedError
+
 
 class OneView(Batches):
-    """One view of each image, in order, with targets where they are known."""
+    """One view of some images, in order, with targets where they are known."""
 
-    def __init__(self, views: Views, images: int, view: int, targets: NDArray[np.int32] | None = None) -> None:
-        super().__init__(views, images, PREDICTED)
+    def __init__(
+        self, views: Views, numbers: NDArray[np.intp], view: int, targets: NDArray[np.int32] | None = None
+    ) -> None:
+        super().__init__(views, len(numbers), PREDICTED)
+        self._numbers = numbers
         self._view = view
         self._targets = targets
 
-    def __getitem__(self, index: int) -> tuple[Any, ...]:
-        numbers = np.arange(self._images)[index * self._size : (index + 1) * self._size]
+    def batch(self, rows: slice) -> tuple[NDArray[Any], ...]:
+        numbers = self._numbers[rows]
         inputs = self._views.read(numbers, np.full(len(numbers), self._view))
-        return (inputs,) if self._targets is None else (inputs, self._targets[numbers])
+        return (inputs,) if self._targets is None else (inputs, self._targets[rows])
 
 
 class Epochs(Batches):
@@ -99,31 +119,22 @@ class Epochs(Batches):
     """
 
     def __init__(
-        self,
-        views: Views,
-        targets: NDArray[np.int32],
-        weights: NDArray[np.float32],
-        size: int,
-        seed: int,
-        done: int = 0,
+        self, views: Views, targets: NDArray[np.int32], weights: NDArray[np.float32], size: int, seed: int
     ) -> None:
-        """Begin after so many epochs that are done."""
         super().__init__(views, len(targets), size)
         self._targets = targets
         self._weights = weights
         self._seed = seed
-        self._epoch = done
-        self.on_epoch_end()
+        self.begin(1)
 
-    def on_epoch_end(self) -> None:
-        """Shuffle for the next epoch."""
-        self._epoch += 1
-        random = np.random.default_rng([self._seed, self._epoch])
+    def begin(self, epoch: int) -> None:
+        """Shuffle for an epoch, counted from 1."""
+        random = np.random.default_rng([self._seed, epoch])
         self._order = random.permutation(self._images)
-        self._drawn = self._views.drawn(random, self._epoch, self._images)
+        self._drawn = self._views.drawn(random, epoch, self._images)
 
-    def __getitem__(self, index: int) -> tuple[NDArray[Any], ...]:
-        chosen = self._order[index * self._size : (index + 1) * self._size]
+    def batch(self, rows: slice) -> tuple[NDArray[Any], ...]:
+        chosen = self._order[rows]
         return self._views.read(chosen, self._drawn[chosen]), self._targets[chosen], self._weights[chosen]
 
 
