@@ -1,4 +1,4 @@
-"""Train the head on the features of the frozen backbone, and predict validation and test images with it."""
+"""Train the head on the features of the backbone, and predict validation and test images with it."""
 
 import sys
 

@@ -6,9 +6,8 @@ with --finetune it is tuned anew in each, from the frozen one, which takes as lo
 """
 
 import argparse
+import shutil
 from dataclasses import replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
@@ -96,14 +95,17 @@ def train_tuned(training: Training, manifest: pd.DataFrame) -> Trained:
     from dermoscopy.model.tuned_backbone import finetune_backbone
 
     images = manifest.assign(part=training.part)
-    with TemporaryDirectory(dir=MANIFEST.parent, prefix=".partial.") as temporary:  # as large as data/features
-        project = Path(temporary)
+    project = MANIFEST.parent / ".partial.fold"  # as large as data/features
+    shutil.rmtree(project, ignore_errors=True)  # of a run that was killed
+    try:
         backbone = project / FINETUNED
         backbone.mkdir(parents=True)
         done = finetune_backbone(images, BACKBONE, backbone, params.finetune, params.augmentation, params.features)
         backbone = backbone if done.kept else BACKBONE
         compute_features(manifest, backbone, project / FEATURES, params.augmentation, params.features)
         return train_each([replace(training, project=project)])[0]
+    finally:
+        shutil.rmtree(project, ignore_errors=True)
 
 
 def fold_parts(manifest: pd.DataFrame, held_out: NDArray[np.bool_], params: Params) -> "pd.Series[str]":

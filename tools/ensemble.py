@@ -105,7 +105,7 @@ def print_members(
     print(f"{len(ensemble.validation)} validation images, {len(ensemble.test)} test images{of_lesions(ensemble.test)}")
     print(table.to_string(float_format="%.3f", na_rep=""))
     if left_out := [name for name, weight in zip(names, weights, strict=True) if not weight]:
-        print(f"Left out, because the log loss on validation is no lower with them: {', '.join(left_out)}")
+        print(f"Left out, because no pick of them lowered the log loss on validation most: {', '.join(left_out)}")
 
 
 def print_ensemble(test: Metrics, best: Run, ensemble: Run, difference: Difference) -> None:

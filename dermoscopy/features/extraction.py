@@ -1,4 +1,4 @@
-"""The pass of the frozen backbone over images: decode and warp in threads, ahead of the engine."""
+"""The pass of the backbone over images: decode and warp in threads, ahead of the engine."""
 
 import os
 from collections import deque

@@ -270,6 +270,9 @@ def convert_to_openvino(model: keras.Model, path: Path) -> None:
     utils.exec = lambda statement: None
     size = model.input_shape[1]
     converted = openvino.convert_model(model, input=[1, size, size, 3])
+    for number, operation in enumerate(converted.get_ordered_ops()):
+        # their own names count what the process has converted before, and the same model must give the same bytes
+        operation.set_friendly_name(f"{operation.get_type_name()}_{number}")
     try:
         openvino.save_model(converted, path, compress_to_fp16=False)
     except RuntimeError:  # OpenVINO does not say why it cannot write; before this, the weights could be written here

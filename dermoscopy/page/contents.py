@@ -79,6 +79,7 @@ def read_contents(params: Params) -> dict[str, Any]:
         **describe_curves(metrics[part]),
         **describe_trade_off(params.evaluate.prior_exponent),
         "clinical": describe_clinical(),
+        "few": FEW,
         **describe_gains(),
         "left_out": left_out(chosen, missing),
         "left_out_kinds": set(zip(missing["label"], missing["label"] == missing["predicted"], strict=True)),

@@ -14,6 +14,7 @@ import pytest
 
 from benchmarks.processes import stage_command, stage_environment
 from dermoscopy.features.backbones import read_backbone_info
+from dermoscopy.features.chunks import ViewChunks
 from dermoscopy.features.finetuned import FinetuningInfo, final_backbone, read_finetuning, read_tuned_on
 from dermoscopy.features.networks import load_backbone
 from dermoscopy.model import tuned_backbone
@@ -156,7 +157,7 @@ def test_without_a_trunk_the_images_go_through_the_whole_network(
         change(folder, layers="all", epochs=1)
     else:
         change(folder, epochs=1)
-        monkeypatch.setattr(tuned_backbone, "bytes_missing", lambda kept: 10**18)
+        monkeypatch.setattr(ViewChunks, "bytes_missing", 10**18)
     run_stages(folder, [finetune])
     assert not list((folder / "data/.activations").glob("*/*.chunk"))
     warned = "run again in every epoch" in capsys.readouterr().err
