@@ -23,8 +23,7 @@ from dermoscopy.data.sources.directory import list_files
 from dermoscopy.data.tables import read_table, write_table
 from dermoscopy.features.finetuned import read_tuned_on
 from dermoscopy.model.classifier import Classifier
-from dermoscopy.model.clinical_input import remarks
-from dermoscopy.model.members import Member
+from dermoscopy.model.members import Member, named
 from dermoscopy.runtime.commands import run_command
 from dermoscopy.runtime.errors import DataError, first_few, one_line
 from dermoscopy.runtime.files import user_output
@@ -64,6 +63,9 @@ def main() -> None:
         help="change a param, as dvc exp run -S: such as data.columns.image=photo, where this table names it otherwise",
     )
     arguments = parser.parse_args()
+    changed = {change.lstrip("+~").partition("=")[0].strip() for change in arguments.changes}
+    if arguments.models and changed & {"evaluate", "evaluate.tta", "evaluate.prior_exponent"}:
+        parser.error("--models: each model has its own evaluate.tta and evaluate.prior_exponent: do not change them")
 
     configure_image_libraries()
     params = load_params(changes=arguments.changes)
@@ -74,20 +76,22 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)  # before the work: a file may have this name
     if arguments.models:
         print(f"note: external: {one_line(models_in_words(arguments.models))}", file=sys.stderr)
-    with members_of(arguments.models, params.evaluate.prior_exponent, MANIFEST) as members:
-        predictions = predict_external(images, params.evaluate.tta, members)
-        known = pd.concat([known_images(member) for member in members])
+    with members_of(arguments.models, params.evaluate, MANIFEST) as members:
+        known = pd.concat([known_images(member) for member in dict.fromkeys(members)])
+        predictions = predict_external(images, members)
+    owners = "the data of the models" if arguments.models else "the project's own data"
     new = without_known(predictions, known)
     scored = new[new["label"].isin(class_names(new))]
     if new.empty:
-        raise DataError(f"every image of {arguments.directory} is among those that the project has")
+        among = "the data of the models" if arguments.models else "those that the project has"
+        raise DataError(f"every image of {arguments.directory} is among {among}")
     if scored.empty:
         raise DataError(
             f"no image of {arguments.directory} is new and of a class that the model knows "
             f"({first_few(class_names(new))}): its labels are {first_few(sorted(images['label'].unique()))}"
         )
     metrics = score(scored, params.evaluate.malignant, params.evaluate.seed)
-    metrics = metrics.model_copy(update={"notes": metrics.notes + left_out(predictions, new, scored)})
+    metrics = metrics.model_copy(update={"notes": metrics.notes + left_out(predictions, new, scored, owners)})
     for note in metrics.notes:
         print(f"warning: external: {note}", file=sys.stderr)
     # the challenge takes the largest number for the answer
@@ -124,21 +128,20 @@ def read_images(data: Data) -> pd.DataFrame:
     return labels.merge(images, on="image_id").assign(group_id=group_ids)
 
 
-def predict_external(images: pd.DataFrame, tta: bool, members: Sequence[Member]) -> pd.DataFrame:
+def predict_external(images: pd.DataFrame, members: Sequence[Member]) -> pd.DataFrame:
     """Return the prediction table of the images, all of part external, with `lesion_id`, `group_id` and `sha256`.
 
     It also has `adjusted_<class>...`, the probabilities whose largest is of the predicted class.
 
     Args:
         images: as `read_images` returns them.
-        tta: average over views, instead of the image alone.
-        members: the models whose mean is predicted.
+        members: the models whose mean is predicted, each from the views that its report scores.
     """
     files = [Path(path) for path in images["path"]]
     classifier = Classifier(members)
-    for line in remarks(classifier.clinical, images) if classifier.clinical else []:
+    for line in classifier.remarks(images) if classifier.clinical else []:
         print(f"note: external: {one_line(line)}", file=sys.stderr)
-    predicted = list(classifier.predict_files(files, tta, images))
+    predicted = list(classifier.predict_files(files, None, images))
     unreadable = [line for block in predicted for line in block.unreadable]
     if unreadable:  # they could be read a moment ago
         raise DataError(f"{len(unreadable)} of {len(files)} images can no longer be read: {unreadable[0]}: run again")
@@ -154,10 +157,16 @@ def predict_external(images: pd.DataFrame, tta: bool, members: Sequence[Member])
 
 
 def known_images(member: Member) -> pd.DataFrame:
-    """Return `image_id, lesion_id, group_id, sha256` of a model's project, and of what its backbone was tuned on."""
-    manifest = read_table(member.head / MANIFEST, "image_id", "lesion_id", "sha256")
+    """Return `image_id, lesion_id, group_id, sha256` of a model's project, and of what its backbone was tuned on.
+
+    Raises:
+        PipelineError: one of their tables cannot be read; it names the model.
+    """
     columns = ["image_id", *KNOWN]
-    return pd.concat([manifest.assign(group_id=group_ids(manifest))[columns], read_tuned_on(member.backbone)[columns]])
+    with named(member.name, member.head, member.backbone):
+        manifest = read_table(member.head / MANIFEST, "image_id", "lesion_id", "sha256")
+        tuned_on = read_tuned_on(member.backbone)
+    return pd.concat([manifest.assign(group_id=group_ids(manifest))[columns], tuned_on[columns]])
 
 
 def without_known(predictions: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
@@ -171,8 +180,15 @@ def without_known(predictions: pd.DataFrame, known: pd.DataFrame) -> pd.DataFram
     return predictions[~left_out]
 
 
-def left_out(predictions: pd.DataFrame, new: pd.DataFrame, scored: pd.DataFrame) -> list[str]:
-    """Return a sentence for each reason why images were predicted but not scored, or not submitted as predicted."""
+def left_out(predictions: pd.DataFrame, new: pd.DataFrame, scored: pd.DataFrame, owners: str) -> list[str]:
+    """Return a sentence for each reason why images were predicted but not scored, or not submitted as predicted.
+
+    Args:
+        predictions: of all images.
+        new: those of them that are not known.
+        scored: those of them of a class that the model knows.
+        owners: whose data are known.
+    """
     notes = []
     if beyond := [name for name in class_names(predictions) if name.upper() not in ISIC_CLASSES]:
         names = first_few(beyond)
@@ -183,9 +199,7 @@ def left_out(predictions: pd.DataFrame, new: pd.DataFrame, scored: pd.DataFrame)
             else f"submission.csv has no column for {names}, which the challenge does not know"
         )
     if known := len(predictions) - len(new):
-        notes.append(
-            f"images left out, because the project's own data have their content, id, lesion or patient: {known}"
-        )
+        notes.append(f"images left out, because {owners} have their content, id, lesion or patient: {known}")
     unknown = new["label"][~new.index.isin(scored.index)]
     if len(unknown):
         counts = [f"{count} {label}" for label, count in unknown.value_counts().items()]

@@ -6,7 +6,7 @@ the probabilities are the mean of several models, Git revisions or DVC experimen
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from unicodedata import normalize
@@ -19,7 +19,7 @@ from dermoscopy.data.diagnoses import malignant_classes
 from dermoscopy.data.images import configure_image_libraries
 from dermoscopy.data.tables import write_table
 from dermoscopy.model.classifier import Classifier, image_files
-from dermoscopy.model.clinical_input import VARIABLES, read_clinical, remarks
+from dermoscopy.model.clinical_input import VARIABLES, read_clinical
 from dermoscopy.runtime.commands import run_command
 from dermoscopy.runtime.errors import PipelineError, enumerated, one_line
 from dermoscopy.runtime.files import standard_stream, user_output
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument(
         "--tta",
         action=argparse.BooleanOptionalAction,
-        help="average over the views that the head was trained with, or not; default: as the report, evaluate.tta",
+        help="average over the views that the head was trained with, or not; default: as its report, evaluate.tta",
     )
     parser.add_argument(
         "--csv", type=Path, metavar="FILE", help="write the table to FILE, - for standard output, instead of showing it"
@@ -67,16 +67,16 @@ def main() -> None:
     known = clinical_of_files(arguments, files, params.data.columns)
     tables: list[pd.DataFrame] = []
     with user_output(arguments.csv) if arguments.csv else nullcontext() as path:
-        with members_of(arguments.models, evaluate.prior_exponent) as members:
+        with members_of(arguments.models, evaluate) as members:
             classifier = Classifier(members)
         if arguments.models:
             print(f"predict: {one_line(models_in_words(arguments.models))}", file=sys.stderr)
-        tta = evaluate.tta if arguments.tta is None else arguments.tta
-        print(f"predict: {views_in_words(classifier.views, tta, evaluate.tta)}", file=sys.stderr)
+        views = views_in_words(classifier.views(arguments.tta), classifier.views(None))
+        print(f"predict: {one_line(views)}", file=sys.stderr)
         malignant, explanation = classes_to_sum(classifier.classes, evaluate.malignant)
-        for line in [explanation, *remarks(classifier.clinical, known)]:
+        for line in [explanation, *classifier.remarks(known)]:
             print(f"predict: {one_line(line)}", file=sys.stderr, flush=True)
-        for table, unreadable, _ in classifier.predict_files(files, tta, known):
+        for table, unreadable, _ in classifier.predict_files(files, arguments.tta, known):
             with tqdm.external_write_mode():  # the bar is on the same terminal
                 for line in unreadable:
                     print(f"error: {one_line(line)}", file=sys.stderr)
@@ -127,23 +127,26 @@ def clinical_of_files(arguments: argparse.Namespace, files: Sequence[Path], colu
     return pd.DataFrame(values_for_all(arguments), index=range(len(files)))
 
 
-def views_in_words(views: Sequence[int], tta: bool, report_tta: bool) -> str:
-    """Return which of the views of an image are predicted, and whether the report scores the same.
+def views_in_words(views: Mapping[str | None, int], scored: Mapping[str | None, int]) -> str:
+    """Return which views of an image are predicted, and whether the reports score the same.
 
     Args:
-        views: how many there are; several numbers where models differ.
-        tta: whether they are averaged.
-        report_tta: whether the report averages them.
+        views: how many are averaged, by name of the model.
+        scored: the same for the reports.
     """
-    of_report, chosen = (
-        f"the mean over {' or '.join(map(str, views))} views of each image"
-        if averaged and max(views) > 1
-        else "each image alone, without views"
-        for averaged in (report_tta, tta)
-    )
-    if chosen == of_report:
-        return f"{chosen}, as the report scores (evaluate.tta)"
-    return f"{chosen}; the report scores {of_report} (evaluate.tta)"
+    chosen = _mean_over(views.values())
+    others = {str(name): scored[name] for name in views if scored[name] != views[name]}
+    if not others:
+        return f"{chosen}, as {'the report scores' if len(views) == 1 else 'their reports score'} (evaluate.tta)"
+    reports = "the report" if len(views) == 1 else f"the report of {enumerated(others)}"
+    return f"{chosen}; {reports} scores {_mean_over(others.values())} (evaluate.tta)"
+
+
+def _mean_over(views: Iterable[int]) -> str:
+    numbers = sorted(set(views))
+    if numbers == [1]:
+        return "each image alone, without views"
+    return f"the mean over {' or '.join(map(str, numbers))} views of each image"
 
 
 def classes_to_sum(classes: list[str], named: Sequence[str] | None) -> tuple[list[str], str]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,9 +15,10 @@ from tqdm import tqdm
 
 from dermoscopy.data.image_files import SUFFIXES, FoundImages, find_images, require_plain_name
 from dermoscopy.data.images import decode, read_bytes
+from dermoscopy.model.clinical_input import remarks
 from dermoscopy.model.decision import adjust
-from dermoscopy.model.members import Member, known_to_any, load_members
-from dermoscopy.runtime.errors import DataError
+from dermoscopy.model.members import Member, load_members
+from dermoscopy.runtime.errors import DataError, enumerated
 from dermoscopy.runtime.progress import progress, tick
 
 FILES_AT_A_TIME = 64  # in memory, all views of each
@@ -55,20 +57,41 @@ class Classifier:
 
     Attributes:
         classes: in the order of the probabilities.
-        views: how many a head was trained with, of each image: itself and the augmented ones; each such number once.
-        clinical: the variables that a head uses and the values that one knows, for `remarks`; None where none uses any.
+        clinical: whether a head uses clinical variables.
     """
 
     def __init__(self, members: Sequence[Member] = (Member(),)) -> None:
-        """Load all; a PipelineError if one is missing or they do not belong together, see `load_members`."""
-        self._backbones = load_members(members)
-        self._heads = [head for backbone in self._backbones for head in backbone.heads]
-        infos = [head.info for head in self._heads]
-        self.classes = infos[0].classes
-        self.views = sorted({info.augmentation.views + 1 for info in infos})
-        self.clinical = known_to_any([info.clinical for info in infos if info.clinical])
+        """Load all; a PipelineError if one is missing or they do not belong together, see `load_members`.
 
-    def predict_files(self, files: list[Path], tta: bool, clinical: pd.DataFrame | None = None) -> Iterator[Predicted]:
+        One that is there several times is loaded once, and weighs as much.
+        """
+        weights = Counter(members)
+        self._backbones = load_members(list(weights))
+        self._heads = [head for backbone in self._backbones for head in backbone.heads]
+        self._weights = [weights[head.member] for head in self._heads]
+        self.classes = self._heads[0].info.classes
+        self.clinical = any(head.info.clinical for head in self._heads)
+
+    def views(self, tta: bool | None) -> dict[str | None, int]:
+        """Return how many views of an image are averaged, by name of the model; see `predict_files` for `tta`."""
+        return {head.member.name: len(head.views(tta)) for head in self._heads}
+
+    def remarks(self, clinical: pd.DataFrame) -> list[str]:
+        """Return the `remarks` of the heads, each once; what is not true of all heads names those that it is true of.
+
+        Args:
+            clinical: see `predict_files`.
+        """
+        said: dict[str, list[str]] = {}
+        for head in self._heads:
+            for line in remarks(head.info.clinical, clinical):
+                said.setdefault(line, []).append(str(head.member.name))
+        of_all = len(self._heads)
+        return [line if len(names) == of_all else f"{enumerated(names)}: {line}" for line, names in said.items()]
+
+    def predict_files(
+        self, files: list[Path], tta: bool | None, clinical: pd.DataFrame | None = None
+    ) -> Iterator[Predicted]:
         """Yield the predictions of files, FILES_AT_A_TIME; a bar on a terminal shows how many are done.
 
         Of several heads the probabilities are the mean. The predicted class is that of the largest mean of their
@@ -76,7 +99,8 @@ class Classifier:
 
         Args:
             files: of any names; folders are not looked into.
-            tta: average over the views that a head was trained with, instead of the image alone.
+            tta: average over the views that a head was trained with, instead of the image alone; None does for each
+                head as its report does, see `Member`.
             clinical: those of `age, sex, localization` that are known, a row a file; None is unknown.
         """
         known = pd.DataFrame(index=range(len(files))) if clinical is None else clinical
@@ -87,7 +111,7 @@ class Classifier:
                 block = slice(start, start + FILES_AT_A_TIME)
                 yield self._predict_block(files[block], known[block], tta, bar)
 
-    def _predict_block(self, files: list[Path], known: pd.DataFrame, tta: bool, bar: "tqdm[Any]") -> Predicted:
+    def _predict_block(self, files: list[Path], known: pd.DataFrame, tta: bool | None, bar: "tqdm[Any]") -> Predicted:
         def prepare(file: Path) -> list[NDArray[np.uint8]] | DataError:
             try:
                 require_plain_name(file)
@@ -111,7 +135,7 @@ class Classifier:
         return Predicted(table, unreadable, adjusted)
 
     def _predict(
-        self, images: list[list[NDArray[np.uint8]]], known: pd.DataFrame, tta: bool, bar: "tqdm[Any]"
+        self, images: list[list[NDArray[np.uint8]]], known: pd.DataFrame, tta: bool | None, bar: "tqdm[Any]"
     ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         """Return the probabilities, (n, classes), and the adjusted ones, from the views of each image by backbone."""
         if not images:
@@ -122,8 +146,8 @@ class Classifier:
             features = backbone.features(tick(of_images, bar), len(of_images), tta)
             each += [head.predict(features, known, tta) for head in backbone.heads]
         adjusted = [
-            adjust(probabilities, head.info.prior, head.prior_exponent)
+            adjust(probabilities, head.info.prior, head.member.prior_exponent)
             for probabilities, head in zip(each, self._heads, strict=True)
         ]
-        mean = np.mean(each, axis=0, dtype=np.float64)  # in which the mean of equal numbers is that number
-        return np.asarray(mean, np.float32), np.asarray(np.mean(adjusted, axis=0))
+        mean, deciding = (np.average(of_heads, axis=0, weights=self._weights) for of_heads in (each, adjusted))
+        return np.asarray(mean, np.float32), np.asarray(deciding, np.float64)

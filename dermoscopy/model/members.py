@@ -16,7 +16,7 @@ from dermoscopy.features.backbones import BackboneInfo, read_backbone_info
 from dermoscopy.features.engines.choice import Engine, choose_engine, load_engine
 from dermoscopy.features.finetuned import final_backbone
 from dermoscopy.features.views import Warp, draw_warp, render_views
-from dermoscopy.model.clinical import Category, ClinicalEncoder
+from dermoscopy.model.clinical import ClinicalEncoder
 from dermoscopy.model.head_info import HeadInfo, read_head_info, require_same_backbone
 from dermoscopy.runtime.errors import DataError, PipelineError, first_few
 from dermoscopy.runtime.keras_start import start_keras
@@ -35,12 +35,14 @@ class Member:
         name: for messages; None for the model of the current folder, where there is no other.
         head: the project that has models/head.keras and models/head.json.
         backbone: the project that has the backbone, see `final_backbone`.
+        tta: whether its report scores the mean over views, instead of the image alone.
     """
 
     prior_exponent: float = 0
     name: str | None = None
     head: Path = Path()
     backbone: Path = Path()
+    tta: bool = True
 
 
 @dataclass(frozen=True)
@@ -49,16 +51,18 @@ class LoadedHead:
 
     model: Any
     info: HeadInfo
-    prior_exponent: float
+    member: Member
 
-    def views(self, tta: bool) -> list[View]:
-        """Return the views that are averaged, or the image alone."""
+    def views(self, tta: bool | None) -> list[View]:
+        """Return the views that are averaged, or the image alone; for None those that the report of the head scores."""
         # how many views there are does not change what one shows
         augmentation = self.info.augmentation.model_copy(update={"views": 0})
-        drawn = range(1, self.info.augmentation.views + 1) if tta else []
+        drawn = range(1, self.info.augmentation.views + 1) if (self.member.tta if tta is None else tta) else []
         return [(None, 0), *((augmentation, view) for view in drawn)]
 
-    def predict(self, features: dict[View, NDArray[np.float32]], known: pd.DataFrame, tta: bool) -> NDArray[np.float32]:
+    def predict(
+        self, features: dict[View, NDArray[np.float32]], known: pd.DataFrame, tta: bool | None
+    ) -> NDArray[np.float32]:
         """Return class probabilities, (n, classes), the mean over the views.
 
         Args:
@@ -84,17 +88,19 @@ class LoadedBackbone:
     size: int
     heads: list[LoadedHead]
 
-    def views(self, tta: bool) -> list[View]:
+    def views(self, tta: bool | None) -> list[View]:
         """Return the views that the heads need, each once."""
         return list(dict.fromkeys(chain.from_iterable(head.views(tta) for head in self.heads)))
 
-    def render(self, pixels: NDArray[np.uint8], sha256: str, tta: bool) -> NDArray[np.uint8]:
+    def render(self, pixels: NDArray[np.uint8], sha256: str, tta: bool | None) -> NDArray[np.uint8]:
         """Return these views of an image, (views, size, size, 3), from its pixels and the hash of its file."""
         # a photograph has the same views under any name
         warps = [draw_warp(drawn, sha256, view) if drawn else Warp() for drawn, view in self.views(tta)]
         return render_views(pixels, warps, self.size)
 
-    def features(self, images: Iterator[NDArray[np.uint8]], count: int, tta: bool) -> dict[View, NDArray[np.float32]]:
+    def features(
+        self, images: Iterator[NDArray[np.uint8]], count: int, tta: bool | None
+    ) -> dict[View, NDArray[np.float32]]:
         """Return the features, (count, dim), of each view, from what `render` made of `count` images."""
         views = self.views(tta)
         features = self.engine.compute(chain.from_iterable(images), count * len(views))
@@ -132,7 +138,7 @@ def load_members(members: Sequence[Member]) -> list[LoadedBackbone]:
             with named(member.name, member.head):
                 model = load_keras_head(member.head / HEAD)
                 require_same_backbone(info, backbone)
-            heads[backbone.fingerprint].append(LoadedHead(model, info, member.prior_exponent))
+            heads[backbone.fingerprint].append(LoadedHead(model, info, member))
         sizes = {backbone.fingerprint: backbone.side for backbone in backbones}
         loaded = []
         for key, (member, _) in folders.items():
@@ -165,18 +171,3 @@ def require_same_classes(first: str | None, ours: HeadInfo, other: str | None, t
     raise DataError(
         f"{first} and {other} know different classes ({differ}): name models that were trained with the same classes"
     )
-
-
-def known_to_any(encoders: Sequence[ClinicalEncoder]) -> ClinicalEncoder | None:
-    """Return what uses each variable that an encoder uses, and knows each value that one knows; None for no encoders.
-
-    It is for `remarks`, and encodes nothing.
-    """
-    if not encoders:
-        return None
-    known: dict[str, Any] = {"age": next((encoder.age for encoder in encoders if encoder.age), None)}
-    for variable in ("sex", "localization"):
-        found = [category for encoder in encoders if (category := getattr(encoder, variable))]
-        values = sorted({value for category in found for value in category.known})
-        known[variable] = Category(known=values, shares=[], unknown=True) if found else None
-    return ClinicalEncoder(**known)

@@ -46,15 +46,7 @@ def load_run(name: str) -> Run:
     Raises:
         DataError: there is no such revision, it lacks a file, DVC's cache lacks it, or no image is in its test part.
     """
-    import dvc.api
-    from dvc.exceptions import DvcException
-
-    try:
-        params = flatten(dvc.api.params_show(rev=None if name == WORKSPACE else name))
-    except (DvcException, FileNotFoundError) as error:
-        raise unreadable(name, error) from None
-    if "evaluate.tta" not in params:
-        raise DataError(f"{name} has no param evaluate.tta: compare runs of this pipeline")
+    params = params_of(name)
     scored = scored_table(params["evaluate.tta"])
     exponent = params.get("evaluate.prior_exponent", 0)  # a run from before there was one took the likeliest class
     with revision(name, scored, MANIFEST, *([HEAD_INFO] if exponent else [])) as folder:
@@ -70,6 +62,29 @@ def load_run(name: str) -> Run:
     images = predictions.merge(known, on="image_id", how="left", validate="1:1").sort_values("image_id")
     parts = [images[images["part"] == part].reset_index(drop=True) for part in ("validation", "test")]
     return Run(name, params, scored, prior, *parts)
+
+
+def params_of(name: str) -> dict[str, Any]:
+    """Return the params of a Git revision, a DVC experiment or the workspace, by `section.key`.
+
+    `evaluate.tta` is among them, true or false; `evaluate.prior_exponent` is a number where there is one.
+
+    Raises:
+        DataError: there is no such revision, or its params cannot be read or lack `evaluate.tta`.
+    """
+    import dvc.api
+    from dvc.exceptions import DvcException
+
+    try:
+        params = flatten(dvc.api.params_show(rev=None if name == WORKSPACE else name))
+    except (DvcException, FileNotFoundError) as error:
+        raise unreadable(name, error) from None
+    if "evaluate.tta" not in params:
+        raise DataError(f"{name} has no param evaluate.tta: name runs of this pipeline")
+    tta, exponent = params["evaluate.tta"], params.get("evaluate.prior_exponent", 0)
+    if not isinstance(tta, bool) or not isinstance(exponent, int | float):
+        raise DataError(f"{name} has evaluate.tta = {tta!r} and evaluate.prior_exponent = {exponent!r}: correct them")
+    return params
 
 
 @contextmanager

@@ -67,7 +67,7 @@ def test_what_learns_is_shared_with_the_backbone(backbone: keras.Model) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["DenseNet121", "ConvNeXtSmall", "EfficientNetV2B0", "InceptionResNetV2", "ResNet50"])
+@pytest.mark.parametrize("name", ["DenseNet121", "EfficientNetV2B0", "ResNet50"])
 def test_other_networks_are_cut_too(name: str) -> None:
     backbone = build_backbone(name, None, 96)
     whole = backbone.predict(images(96, 1), verbose=0)

@@ -133,9 +133,6 @@ def test_the_mean_of_the_last_maps_is_the_feature_at_every_size(folder: Path, im
     [
         ("MobileNetV2", [64, 192], 6),
         ("DenseNet121", [64, 128], 4),
-        ("ConvNeXtTiny", [64, 128], 4),
-        ("EfficientNetB0", [64, 128], 4),
-        ("InceptionResNetV2", [160, 320], 24),  # maps of 3 x 3 and 8 x 8
     ],
 )
 def test_every_kind_of_network_runs_at_several_sizes(
@@ -175,7 +172,7 @@ def test_a_weights_file_gives_real_images_the_features_of_two_backbones(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "sizes"), [("NASNetMobile", [64, 128]), ("InceptionV3", [64, 128])])
+@pytest.mark.parametrize(("name", "sizes"), [("InceptionV3", [64, 128])])
 def test_a_network_that_cannot_be_run_at_one_of_the_sizes_is_refused(name: str, sizes: list[int]) -> None:
     with pytest.raises(
         BackboneError, match=r"image_size = \[64, 128\]: this network cannot be run at 64 pixels"

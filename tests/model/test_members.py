@@ -13,9 +13,8 @@ from dermoscopy.features.engines.choice import Engine, EngineName
 from dermoscopy.features.networks import build_backbone, write_backbone
 from dermoscopy.model import classifier, members
 from dermoscopy.model.classifier import Classifier
-from dermoscopy.model.clinical_input import remarks
 from dermoscopy.model.decision import adjust
-from dermoscopy.model.members import Member
+from dermoscopy.model.members import LoadedBackbone, Member
 from dermoscopy.runtime.errors import BackboneError, DataError
 from dermoscopy.runtime.keras_start import start_keras
 from tests.support.classifier_project import AUGMENTATION, CLASSES, PRIOR, VIEWS, compute_features, write_classifier
@@ -57,12 +56,12 @@ def projects(
     return {name: folder / name for name in heads}
 
 
-def member(projects: dict[str, Path], name: str, prior_exponent: float = 0) -> Member:
-    return Member(prior_exponent, name, projects[name], projects[name])
+def member(projects: dict[str, Path], name: str, prior_exponent: float = 0, tta: bool = True) -> Member:
+    return Member(prior_exponent, name, projects[name], projects[name], tta)
 
 
 def predict(
-    members: Iterable[Member], files: list[Path], tta: bool = True, known: pd.DataFrame | None = None
+    members: Iterable[Member], files: list[Path], tta: bool | None = True, known: pd.DataFrame | None = None
 ) -> pd.DataFrame:
     """Return the table of all files, by the mean of some models."""
     return pd.concat([block.table for block in Classifier(list(members)).predict_files(files, tta, known)])
@@ -79,6 +78,41 @@ def test_the_mean_of_a_model_with_itself_is_its_own_table(
 ) -> None:
     one = member(projects, "b", 0.7)
     pd.testing.assert_frame_equal(predict([one] * times, files, tta), predict([one], files, tta), check_exact=True)
+
+
+def test_a_model_that_is_named_twice_weighs_twice_and_is_loaded_once(
+    projects: dict[str, Path], files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = member(projects, "a", 0.3), member(projects, "b", 1)
+    each = [probabilities(predict([one], files)) for one in (a, b)]
+    loaded: list[int] = []
+    load_members = classifier.load_members
+
+    def load(members: list[Member]) -> list[LoadedBackbone]:
+        loaded.append(len(members))
+        return load_members(members)
+
+    monkeypatch.setattr(classifier, "load_members", load)
+    table = predict([a, b, a], files)
+    assert loaded == [2]
+    np.testing.assert_allclose(probabilities(table), (2 * each[0] + each[1]) / 3, rtol=0, atol=1e-7)
+    deciding = 2 * adjust(each[0], PRIOR, 0.3) + adjust(each[1], FLATTER, 1)
+    assert list(table["predicted"]) == list(np.array(CLASSES)[deciding.argmax(axis=1)])
+
+
+def test_each_head_predicts_from_the_views_that_its_report_scores_unless_all_are_told(
+    projects: dict[str, Path], files: list[Path]
+) -> None:
+    both = [member(projects, "a", tta=True), member(projects, "b", tta=False)]
+    own = [probabilities(predict([one], files, one.tta)) for one in both]
+    np.testing.assert_allclose(probabilities(predict(both, files, None)), np.mean(own, axis=0), rtol=0, atol=1e-7)
+    assert Classifier(both).views(None) == {"a": len(VIEWS), "b": 1}
+    for tta in (False, True):
+        each = [probabilities(predict([one], files, tta)) for one in both]
+        told = probabilities(predict(both, files, tta))
+        np.testing.assert_allclose(told, np.mean(each, axis=0), rtol=0, atol=1e-7)
+        assert np.abs(told - np.mean(own, axis=0)).max() > 1e-3
+        assert Classifier(both).views(tta) == dict.fromkeys("ab", len(VIEWS) if tta else 1)
 
 
 @pytest.mark.parametrize("tta", [False, True])
@@ -164,7 +198,7 @@ def test_each_head_averages_the_views_that_it_was_trained_with(
     both = [member(projects, name) for name in ("a", other)]
     each = [probabilities(predict([one], files)) for one in both]
     np.testing.assert_allclose(probabilities(predict(both, files)), np.mean(each, axis=0), rtol=0, atol=1e-7)
-    assert Classifier(both).views == sorted({len(VIEWS), 2 if other == "fewer views" else len(VIEWS)})
+    assert Classifier(both).views(True) == {"a": len(VIEWS), other: 2 if other == "fewer views" else len(VIEWS)}
 
 
 @pytest.fixture(scope="module")
@@ -249,26 +283,53 @@ class TestClinical:
             (
                 ["age", "place"],
                 [
-                    "unknown for some of the 5 images: age of 1, localization of 1",
-                    "localization elbow counts as unknown, for the head was not trained with it; it knows back, face",
-                    "sex is not used: the head was trained without it (train.clinical)",
+                    "age: unknown for some of the 5 images: age of 1",
+                    "age: sex and localization are not used: the head was trained without them (train.clinical)",
+                    "place: unknown for some of the 5 images: localization of 1",
+                    "place: localization elbow counts as unknown, for the head was not trained with it; "
+                    "it knows back, face",
+                    "place: age and sex are not used: the head was trained without them (train.clinical)",
                 ],
             ),
             (
                 ["a", "sex and place", "place"],
                 [
-                    "unknown for some of the 5 images: sex of 1, localization of 1",
-                    "sex female counts as unknown, for the head was not trained with it; it knows male",
+                    "a: age, sex and localization are not used: the head was trained without them (train.clinical)",
+                    "sex and place: unknown for some of the 5 images: sex of 1, localization of 1",
+                    "sex and place: sex female counts as unknown, for the head was not trained with it; it knows male",
+                    "sex and place: localization elbow, face counts as unknown, for the head was not trained with it; "
+                    "it knows back",
+                    "sex and place: age is not used: the head was trained without it (train.clinical)",
+                    "place: unknown for some of the 5 images: localization of 1",
+                    "place: localization elbow counts as unknown, for the head was not trained with it; "
+                    "it knows back, face",
+                    "place: age and sex are not used: the head was trained without them (train.clinical)",
+                ],
+            ),
+            (
+                ["place", "a", "a"],
+                [
+                    "place: unknown for some of the 5 images: localization of 1",
+                    "place: localization elbow counts as unknown, for the head was not trained with it; "
+                    "it knows back, face",
+                    "place: age and sex are not used: the head was trained without them (train.clinical)",
+                    "a: age, sex and localization are not used: the head was trained without them (train.clinical)",
+                ],
+            ),
+            (
+                ["place", "place"],
+                [
+                    "unknown for some of the 5 images: localization of 1",
                     "localization elbow counts as unknown, for the head was not trained with it; it knows back, face",
-                    "age is not used: the head was trained without it (train.clinical)",
+                    "age and sex are not used: the head was trained without them (train.clinical)",
                 ],
             ),
         ],
     )
-    def test_remarks_are_of_the_variables_and_values_of_all_heads(
+    def test_each_remark_is_made_once_and_names_the_heads_that_it_is_true_of_unless_all(
         self, projects: dict[str, Path], names: list[str], lines: list[str]
     ) -> None:
-        assert remarks(Classifier([member(projects, name) for name in names]).clinical, self.KNOWN) == lines
+        assert Classifier([member(projects, name) for name in names]).remarks(self.KNOWN) == lines
 
 
 class TestRefusals:

@@ -131,21 +131,16 @@ def test_a_finished_tuning_is_not_done_again(tuned: Path, tmp_path: Path, monkey
     assert files(folder / FINETUNED) == expected
 
 
-def test_a_rate_that_destroys_the_features_leaves_the_backbone_frozen(project: Path, tmp_path: Path) -> None:
-    folder = copy_project(project, tmp_path / "project")
-    change(folder, learning_rate=1.0, epochs=2)
-    run_stages(folder, [finetune])
-    assert read_finetuning(folder).kept == 0
-    assert final_backbone(folder) == folder / BACKBONE
-    assert sorted(path.name for path in (folder / FINETUNED).iterdir()) == ["finetuning.json", "log"]
-    assert read_tuned_on(folder).empty
-
-
-def test_it_stops_where_the_validation_loss_does_not_fall(project: Path, tmp_path: Path) -> None:
+def test_a_rate_that_destroys_the_features_ends_early_and_leaves_the_backbone_frozen(
+    project: Path, tmp_path: Path
+) -> None:
     folder = copy_project(project, tmp_path / "project")
     change(folder, learning_rate=1.0, epochs=9, patience=1)
     run_stages(folder, [finetune])
-    assert read_finetuning(folder).epochs == 1
+    assert (read_finetuning(folder).epochs, read_finetuning(folder).kept) == (1, 0)
+    assert final_backbone(folder) == folder / BACKBONE
+    assert sorted(path.name for path in (folder / FINETUNED).iterdir()) == ["finetuning.json", "log"]
+    assert read_tuned_on(folder).empty
 
 
 @pytest.mark.parametrize("room", ["no room on the disk", "all layers"])

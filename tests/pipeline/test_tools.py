@@ -216,7 +216,7 @@ class TestExternal:
         submissions = {}
         for names in (["HEAD"], ["longer"], ["HEAD", "longer"]):
             output = self.external(project, str(folder), "--out", "averaged", "--models", *names)
-            known = "images left out, because the project's own data have their content, id, lesion or patient: 3"
+            known = "images left out, because the data of the models have their content, id, lesion or patient: 3"
             assert f"warning: external: {known}" in output
             submissions[len(names), names[0]] = pd.read_csv(
                 project.folder / "averaged/submission.csv", index_col="image"

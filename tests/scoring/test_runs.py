@@ -10,7 +10,7 @@ from benchmarks.workspace import Workspace
 from dermoscopy.data.tables import write_table
 from dermoscopy.runtime.errors import DataError
 from dermoscopy.runtime.paths import MANIFEST, PREDICTIONS, PREDICTIONS_TTA
-from dermoscopy.scoring.runs import load_run, params_that_differ, require_same_images
+from dermoscopy.scoring.runs import load_run, params_of, params_that_differ, require_same_images
 from tests.support.prediction_tables import drawn_images, make_run, worsened
 
 
@@ -101,6 +101,31 @@ class TestLoadRun:
             assert self.refusal("workspace").startswith("workspace has no param evaluate.tta: ")
         finally:
             (project / "params.yaml").write_bytes(params)
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("", "has no param evaluate.tta: "),
+            ("a: [", "cannot be read ("),
+            ("{evaluate: {tta: 1}}", "has evaluate.tta = 1 and evaluate.prior_exponent = 0: "),
+            (
+                "{evaluate: {tta: true, prior_exponent: high}}",
+                "has evaluate.tta = True and evaluate.prior_exponent = 'h",
+            ),
+        ],
+    )
+    def test_params_that_cannot_be_read_are_one_line_with_the_name(
+        self, project: Path, text: str, message: str
+    ) -> None:
+        params = (project / "params.yaml").read_bytes()
+        (project / "params.yaml").write_text(text)
+        try:
+            with pytest.raises(DataError) as error:
+                params_of("workspace")
+        finally:
+            (project / "params.yaml").write_bytes(params)
+        assert str(error.value).startswith(f"workspace {message}")
+        assert "\n" not in str(error.value)
 
     def test_a_run_without_test_images_is_refused(self, project: Path) -> None:
         predictions = (project / PREDICTIONS).read_bytes()

@@ -19,9 +19,9 @@ from dermoscopy.model.classifier import Classifier
 from dermoscopy.model.members import Member
 from dermoscopy.runtime.errors import DataError
 from dermoscopy.runtime.keras_start import start_keras
-from dermoscopy.scoring.trained_models import members_of, models_in_words, read_prior_exponent
+from dermoscopy.scoring.trained_models import members_of, models_in_words
 from tests.support.classifier_project import CLASSES, compute_features, write_classifier
-from tests.support.params_file import write_params
+from tests.support.params_file import PARAMS, write_params
 from tests.support.photographs import write_photographs
 
 # A stage that "trains": it puts the model of this seed in place, which the test has prepared.
@@ -35,6 +35,7 @@ shutil.copytree(Path(PREPARED) / str(seed) / "models", "models", dirs_exist_ok=T
 """
 PARTS = ["models/backbone", "models/head.keras", "models/head.json"]
 EXPONENT = 1.5
+EVALUATE = PARAMS.evaluate.model_copy(update={"tta": False, "prior_exponent": 2})  # of the workspace
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +80,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, prepared: Path) -> Workspa
             assert "finetune" not in old
             params.write_text(old)
         (workspace.folder / "dvc.yaml").unlink()
-        options = [*(f"-o{out}" for out in outs), "-ptrain.seed", "-pevaluate.prior_exponent", "-dmake.py"]
+        options = [*(f"-o{out}" for out in outs), "-ptrain.seed", "-pevaluate.prior_exponent,evaluate.tta", "-dmake.py"]
         workspace.dvc("stage", "add", "--name", "make", *options, "python make.py")
         workspace.dvc("repro")
         workspace.run("git", "add", "--all")
@@ -87,19 +88,20 @@ def project(tmp_path_factory: pytest.TempPathFactory, prepared: Path) -> Workspa
         workspace.run("git", "tag", tag)
     for name, seed in {"third": 3, "tuned": 4, "classes": 5, "stale": 6}.items():
         change = f"evaluate.prior_exponent={EXPONENT if name == 'third' else 0}"
-        workspace.dvc("exp", "run", "--name", name, "-S", f"train.seed={seed}", "-S", change)
+        tta = f"evaluate.tta={str(name != 'third').lower()}"
+        workspace.dvc("exp", "run", "--name", name, "-S", f"train.seed={seed}", "-S", change, "-S", tta)
         workspace.run("git", "restore", ".")
     workspace.dvc("checkout")
     return workspace
 
 
-def prepared_table(prepared: Path, seeds: Sequence[int], files: list[Path], exponent: float = 0) -> pd.DataFrame:
-    """Return what the prepared models predict, where they are; the last has this exponent."""
+def prepared_table(prepared: Path, seeds: Sequence[int], files: list[Path], tta: bool | None = None) -> pd.DataFrame:
+    """Return what the prepared models predict, where they are; the third is as its experiment."""
     members = [
-        Member(exponent if seed == seeds[-1] else 0, str(seed), prepared / str(seed), prepared / str(seed))
+        Member(EXPONENT if seed == 3 else 0, str(seed), prepared / str(seed), prepared / str(seed), tta=seed != 3)
         for seed in seeds
     ]
-    (block,) = Classifier(members).predict_files(files, tta=True)
+    (block,) = Classifier(members).predict_files(files, tta)
     return block.table
 
 
@@ -115,9 +117,10 @@ class TestMembers:
         self, prepared: Path, backbones: dict[str, Path]
     ) -> None:
         names = ["before", "tuned", "third", "workspace"]
-        with members_of(names, 2) as members:
+        with members_of(names, EVALUATE) as members:
             assert [member.name for member in members] == names
-            assert [member.prior_exponent for member in members] == [0, 0, EXPONENT, 0]
+            assert [member.prior_exponent for member in members] == [0, 0, EXPONENT, 2]
+            assert [member.tta for member in members] == [True, True, False, False]
             for member, seed in zip(members, (1, 4, 3, 2), strict=True):
                 expected = (prepared / str(seed) / "models/head.keras").read_bytes()
                 assert (member.head / "models/head.keras").read_bytes() == expected
@@ -131,12 +134,17 @@ class TestMembers:
         assert [folder for folder in fetched if folder.exists()] == []
 
     def test_where_the_workspace_comes_first_its_backbone_is_used_where_it_is(self) -> None:
-        with members_of(["workspace", "third"], 0) as members:
+        with members_of(["workspace", "third"], EVALUATE) as members:
             assert [member.backbone for member in members] == [Path(), Path()]
 
-    def test_without_names_it_is_the_workspace_with_the_exponent_that_is_given(self) -> None:
-        with members_of(None, 0.5) as members:
-            assert members == [Member(0.5)]
+    def test_without_names_it_is_the_workspace_as_its_params_say(self) -> None:
+        with members_of(None, EVALUATE) as members:
+            assert members == [Member(2, tta=False)]
+
+    def test_a_name_that_is_given_twice_is_one_model_that_is_there_twice(self) -> None:
+        with members_of(["third", "workspace", "third"], EVALUATE) as members:
+            assert [member.name for member in members] == ["third", "workspace", "third"]
+            assert members[0] is members[2]
 
     @pytest.mark.parametrize(
         ("name", "message"),
@@ -148,7 +156,7 @@ class TestMembers:
         ],
     )
     def test_a_model_that_cannot_be_used_is_one_line_with_its_name(self, name: str, message: str) -> None:
-        with pytest.raises(DataError) as error, members_of(["with", name], 0) as members:
+        with pytest.raises(DataError) as error, members_of(["with", name], EVALUATE) as members:
             Classifier(members)
         assert str(error.value).startswith(message)
         assert "\n" not in str(error.value)
@@ -158,7 +166,10 @@ class TestMembers:
         cache = project.folder.parent / "cache"
         hidden = cache.rename(cache.with_name("hidden"))
         try:
-            with pytest.raises(DataError, match=r"^third cannot be read \("), members_of(["workspace", "third"], 0):
+            with (
+                pytest.raises(DataError, match=r"^third cannot be read \("),
+                members_of(["workspace", "third"], EVALUATE),
+            ):
                 pass
         finally:
             hidden.rename(cache)
@@ -170,35 +181,20 @@ def test_the_command_predicts_the_mean_of_revisions_and_experiments_and_checks_n
 ) -> None:
     before = project.run("git", "status", "--porcelain"), (project.folder / "params.yaml").read_bytes()
     output = project.python(
-        "-m", "tools.predict", *map(str, files), "--csv", "-", "--models", "before", "tuned", "third"
+        "-m", "tools.predict", *map(str, files), "--csv", "-", "--models", "before", "tuned", "third", "third"
     )
     assert (project.run("git", "status", "--porcelain"), (project.folder / "params.yaml").read_bytes()) == before
     lines = output.splitlines(keepends=True)
-    assert lines[0] == "predict: the mean of 3 models: before, tuned, third\n"
-    assert lines[1].startswith("predict: the mean over 3 views of each image, as the report scores")
+    assert lines[0] == "predict: the mean of 4 models: before, tuned, third, third\n"
+    assert lines[1] == "predict: the mean over 1 or 3 views of each image, as their reports score (evaluate.tta)\n"
     table = pd.read_csv(StringIO("".join(line for line in lines if not line.startswith("predict: "))))
-    expected = prepared_table(prepared, [1, 4, 3], files, EXPONENT)
+    expected = prepared_table(prepared, [1, 4, 3, 3], files)
     assert list(table["predicted"]) == list(expected["predicted"])
     names = expected.filter(regex="^p_").columns
     np.testing.assert_allclose(table[names], expected[names], atol=1e-5)
     for seed in (1, 4, 3):
         alone = prepared_table(prepared, [seed], files)
         assert np.abs(table[names].to_numpy() - alone[names].to_numpy()).max() > 0.01
-
-
-def test_the_exponent_is_read_from_params_of_any_version(tmp_path: Path) -> None:
-    params = tmp_path / "params.yaml"
-    for text, exponent in {
-        "{evaluate: {prior_exponent: 0.5, unheard: of}, new: [1]}": 0.5,
-        "{evaluate: {tta: true}}": 0,
-        "{train: {epochs: 3}}": 0,
-    }.items():
-        params.write_text(text)
-        assert read_prior_exponent(params) == exponent
-    for text in ("", "a: [", "{evaluate: {prior_exponent: high}}"):
-        params.write_text(text)
-        with pytest.raises(DataError, match=r"^evaluate.prior_exponent cannot be read from .*params.yaml \("):
-            read_prior_exponent(params)
 
 
 def test_the_models_are_named() -> None:

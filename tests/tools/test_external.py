@@ -1,5 +1,6 @@
 """The external test: which images count, and the table for the challenge."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ import pytest
 
 from dermoscopy.data.groups import group_ids
 from dermoscopy.data.tables import write_table
+from dermoscopy.features.finetuned import FinetuningInfo, write_finetuning
 from dermoscopy.model.classifier import Classifier
 from dermoscopy.model.members import Member
-from dermoscopy.runtime.paths import MANIFEST
+from dermoscopy.runtime.errors import PipelineError
+from dermoscopy.runtime.paths import FINETUNED, MANIFEST
 from tests.support.classifier_project import compute_features, write_classifier
 from tests.support.clinical import make_encoder
 from tests.support.params_file import PARAMS
@@ -22,6 +25,7 @@ from tools.external import (
     SUBMISSION_FORMAT,
     known_images,
     left_out,
+    main,
     predict_external,
     read_images,
     submission,
@@ -67,6 +71,39 @@ def test_an_image_that_the_project_of_one_of_several_models_has_does_not_count(
     assert list(new["image_id"]) == [f"ISIC_000000{number}" for number in (0, 2, 3, 5)]
 
 
+@pytest.mark.parametrize(
+    ("damaged", "message"),
+    [
+        (MANIFEST, r"^second: data/manifest\.csv has no column image_id"),
+        (FINETUNED / "finetuning.json", r"^second: models/finetuned/finetuning\.json cannot be read "),
+        (None, r"^second: models/finetuned/tuned_on\.csv is missing"),
+    ],
+)
+def test_known_images_that_cannot_be_read_are_one_line_with_their_model(
+    tmp_path: Path, damaged: Path | None, message: str
+) -> None:
+    write_table(manifest(), tmp_path / MANIFEST)
+    (tmp_path / FINETUNED).mkdir(parents=True)
+    write_finetuning(FinetuningInfo(epochs=1, kept=1, layers=1), tmp_path / FINETUNED)
+    if damaged:
+        (tmp_path / damaged).write_text("damaged")
+    with pytest.raises(PipelineError, match=message) as error:
+        known_images(Member(name="second", head=tmp_path, backbone=tmp_path))
+    assert str(tmp_path) not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "change", ["evaluate.prior_exponent=1", "evaluate.tta=false", "++evaluate.tta=true", "evaluate={tta: false}"]
+)
+def test_what_each_model_has_of_its_own_is_not_changed_for_all(
+    change: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["external", "images", "-S", "split.seed=1", "-S", change, "--models", "main"])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert "error: --models: each model has its own evaluate.tta and evaluate.prior_exponent" in capsys.readouterr().err
+
+
 def test_small_numbers_are_ids_of_other_images_elsewhere(predictions: pd.DataFrame) -> None:
     numbered = predictions.assign(image_id=["1", "nv/1", "IMG_0001", "a", "PAT_12", "x"], lesion_id=list("123456"))
     numbered = numbered.assign(group_id=group_ids(numbered.assign(patient_id="7")))
@@ -81,13 +118,13 @@ def test_small_numbers_are_ids_of_other_images_elsewhere(predictions: pd.DataFra
 
 def test_a_reason_is_given_for_each_image_that_does_not_count(predictions: pd.DataFrame) -> None:
     new = predictions[1:]
-    notes = left_out(predictions, new, new[new["label"] != "df"])
+    notes = left_out(predictions, new, new[new["label"] != "df"], "the data of the models")
     assert len(notes) == 3
     assert "submission.csv has no column for scc" in notes[0]
-    assert notes[1] == "images left out, because the project's own data have their content, id, lesion or patient: 1"
+    assert notes[1] == "images left out, because the data of the models have their content, id, lesion or patient: 1"
     assert notes[2] == "images left out, because the model does not know their class: 1 df"
     known = predictions.drop(columns="p_scc")
-    assert left_out(known, known, known) == []
+    assert left_out(known, known, known, "") == []
 
 
 def test_the_submission_has_the_challenges_seven_classes(predictions: pd.DataFrame) -> None:
@@ -123,7 +160,7 @@ def test_a_head_with_clinical_variables_takes_them_from_the_label_table(
     monkeypatch.chdir(tmp_path)
 
     data = PARAMS.data.model_copy(update={"directory": str(tmp_path / "images"), "labels": None})
-    predictions = predict_external(read_images(data), PARAMS.evaluate.tta, [Member()])
+    predictions = predict_external(read_images(data), [Member(tta=PARAMS.evaluate.tta)])
     known = pd.DataFrame({"age": [20, np.nan, 80], "sex": ["male", "female", ""]})
     tta = PARAMS.evaluate.tta
     (expected,), (unknown,) = (list(Classifier().predict_files(files, tta, given)) for given in (known, None))

@@ -26,12 +26,23 @@ COLUMNS = ["image", "predicted", "p_bkl", "p_mel", "p_nv"]
 
 def test_the_views_that_are_averaged_are_said_and_whether_the_report_does_so() -> None:
     mean, alone = "the mean over 3 views of each image", "each image alone, without views"
-    assert views_in_words([3], True, True) == f"{mean}, as the report scores (evaluate.tta)"
-    assert views_in_words([3], False, False) == f"{alone}, as the report scores (evaluate.tta)"
-    assert views_in_words([3], True, False) == f"{mean}; the report scores {alone} (evaluate.tta)"
-    assert views_in_words([3], False, True) == f"{alone}; the report scores {mean} (evaluate.tta)"
-    assert views_in_words([1], False, True) == f"{alone}, as the report scores (evaluate.tta)"
-    assert views_in_words([1, 3], True, False).startswith("the mean over 1 or 3 views of each image; ")
+    assert views_in_words({None: 3}, {None: 3}) == f"{mean}, as the report scores (evaluate.tta)"
+    assert views_in_words({None: 1}, {None: 1}) == f"{alone}, as the report scores (evaluate.tta)"
+    assert views_in_words({None: 3}, {None: 1}) == f"{mean}; the report scores {alone} (evaluate.tta)"
+    assert views_in_words({None: 1}, {None: 3}) == f"{alone}; the report scores {mean} (evaluate.tta)"
+
+
+def test_of_several_models_those_whose_report_scores_other_views_are_named() -> None:
+    mean, alone = "the mean over 3 views of each image", "each image alone, without views"
+    either = "the mean over 1 or 3 views of each image"
+    mixed: dict[str | None, int] = {"a": 3, "b": 1}
+    every: dict[str | None, int] = {"a": 3, "b": 3}
+    none: dict[str | None, int] = {"a": 1, "b": 1}
+    assert views_in_words(every, every) == f"{mean}, as their reports score (evaluate.tta)"
+    assert views_in_words(mixed, mixed) == f"{either}, as their reports score (evaluate.tta)"
+    assert views_in_words(every, mixed) == f"{mean}; the report of b scores {alone} (evaluate.tta)"
+    assert views_in_words(none, mixed) == f"{alone}; the report of a scores {mean} (evaluate.tta)"
+    assert views_in_words(none, every) == f"{alone}; the report of a, b scores {mean} (evaluate.tta)"
 
 
 @pytest.mark.parametrize(
