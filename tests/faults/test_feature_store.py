@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from dermoscopy.data.tables import read_table
-from dermoscopy.features import extraction
+from dermoscopy.features import computation, extraction
 from dermoscopy.features.chunks import ViewChunks
 from dermoscopy.features.engines.choice import load_engine
 from dermoscopy.features.recipe import image_keys
@@ -65,7 +65,7 @@ def computed(project: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int
         monkeypatch.setattr(engine, "compute", count)
         return engine
 
-    monkeypatch.setattr(features, "load_engine", load_and_count)
+    monkeypatch.setattr(computation, "load_engine", load_and_count)
 
     def run_and_count() -> int:
         counts.clear()
