@@ -74,7 +74,7 @@ def make_finished_project(folder: Path, images: int, changes: dict[str, dict[str
     workspace = Workspace(folder / "project", folder / "cache", drawn | changes)
     write_images(workspace.folder / RAW, plan(images, seed=1), width=64, height=48)
     workspace.dvc("commit", "--force", "download")
-    workspace.dvc("repro", "split", "backbone")
+    workspace.dvc("repro", "finetune")
     write_stage_features(workspace.folder)
     workspace.dvc("commit", "--force", "features")
     workspace.dvc("repro")

@@ -45,7 +45,7 @@ def main() -> None:
         parser.error("--folds must be from 2 to 20")
 
     params = load_params()
-    manifest = read_table(MANIFEST, "image_id", "path", "label", "lesion_id", "sha256")
+    manifest = read_table(MANIFEST, "image_id", "label", "lesion_id", "sha256")
     fold = assign_folds(manifest, folds, params.split)
     parts = [fold_parts(manifest, fold == number, params) for number in range(folds)]
     images = training_columns(manifest)

@@ -47,7 +47,8 @@ def partial_files(folder: Path) -> list[Path]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", [stage for stage in PIPELINE if stage != "listing"])  # which has nothing to list
+# listing has nothing to list, and a backbone that stays frozen takes a line
+@pytest.mark.parametrize("stage", [stage for stage in PIPELINE if stage not in ("listing", "finetune")])
 def test_a_full_disk_is_one_line_and_a_rerun_with_room_finishes(finished: DvcRun, stage: str) -> None:
     folder = finished.folder
     if stage == "features":

@@ -14,7 +14,7 @@ from tests.support.params_file import PARAMS
 
 pytestmark = pytest.mark.slow
 
-AFTER_THE_LABELS = ["manifest", "split", "features", "train", "evaluate", "report"]
+AFTER_THE_LABELS = ["manifest", "split", "finetune", "features", "train", "evaluate", "report"]
 
 
 @pytest.fixture(scope="module")

@@ -122,7 +122,7 @@ def test_a_wrong_param_stops_the_run_with_one_line(first: Workspace) -> None:
 def test_without_a_test_part_validation_is_scored_alone(first: Workspace) -> None:
     first.run("git", "restore", "params.yaml")
     executed_stages = first.experiment("split.test=0", "split.validation=0.2", "split.group=image")
-    assert executed_stages == ["split", "train", "evaluate", "report"]
+    assert executed_stages == ["split", "finetune", "train", "evaluate", "report"]
     assert list(first.metrics()) == ["validation"]
 
 
