@@ -23,9 +23,8 @@ from benchmarks.timing import Row, alternate, summarize
 from benchmarks.workspace import Workspace
 from dermoscopy.data.sources.sample import plan
 from dermoscopy.features.backbones import read_backbone_info
+from dermoscopy.features.computation import features_info
 from dermoscopy.features.engines.choice import engine_identity
-from dermoscopy.features.recipe import view_key
-from dermoscopy.features.store import FeaturesInfo
 from dermoscopy.runtime.params import load_params
 from dermoscopy.runtime.paths import BACKBONE, FEATURES, MANIFEST, PARAMS, RAW, TRAINING_CURVES
 
@@ -93,16 +92,7 @@ def write_stage_features(project: Path) -> None:
     manifest = pd.read_csv(project / MANIFEST)
     backbone = read_backbone_info(project / BACKBONE)
     augmentation = load_params(project / PARAMS).augmentation
-    engine = engine_identity("openvino")
-    info = FeaturesInfo(
-        backbone=backbone.fingerprint,
-        engine=engine,
-        augmentation=augmentation,
-        dim=backbone.dim,
-        images=len(manifest),
-        keys=[view_key(backbone.fingerprint, engine, augmentation, view) for view in range(augmentation.views + 1)],
-        checksum="",
-    )
+    info = features_info(backbone, engine_identity("openvino"), augmentation, len(manifest))
     blocks = learnable_features(manifest["label"], info.dim, SIGNAL)
     write_made_up_features(project / FEATURES, info, manifest, blocks)
 

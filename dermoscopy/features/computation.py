@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from dermoscopy.features.backbones import read_backbone_info
+from dermoscopy.features.backbones import BackboneInfo, read_backbone_info
 from dermoscopy.features.chunks import KEEP_VIEWS, ViewChunks, chunk_folder, prune
 from dermoscopy.features.engines.choice import choose_engine, engine_identity, load_engine
 from dermoscopy.features.extraction import compute_missing
@@ -31,22 +31,33 @@ def compute_features(
     """
     described = read_backbone_info(backbone)
     engine = choose_engine(features.engine)
-    identity = engine_identity(engine)
-    keys = [view_key(described.fingerprint, identity, augmentation, view) for view in range(augmentation.views + 1)]
+    info = features_info(described, engine_identity(engine), augmentation, len(manifest))
     images = image_keys(manifest)
-    info = FeaturesInfo(
-        backbone=described.fingerprint,
-        engine=identity,
-        augmentation=augmentation,
-        dim=described.dim,
-        images=len(manifest),
-        keys=keys,
-        checksum="",
-    )
     with chunk_folder() as folder:
-        chunks = [ViewChunks(folder, key, images, (described.dim,)) for key in keys]
+        chunks = [ViewChunks(folder, key, images, (described.dim,)) for key in info.keys]
         load = partial(load_engine, engine, backbone)
         compute_missing(manifest, chunks, augmentation, described.side, load)
         write_features(manifest, chunks, info, destination)
-        prune(folder, keep=max(KEEP_VIEWS, len(keys)))
+        prune(folder, keep=max(KEEP_VIEWS, info.views))
     return info
+
+
+def features_info(backbone: BackboneInfo, engine: str, augmentation: Augmentation, images: int) -> FeaturesInfo:
+    """Return what makes the features of so many images, still without a checksum.
+
+    Args:
+        backbone: what describes it.
+        engine: the identity of the one that runs it.
+        augmentation: what the views look like.
+        images: how many.
+    """
+    views = range(augmentation.views + 1)
+    return FeaturesInfo(
+        backbone=backbone.fingerprint,
+        engine=engine,
+        augmentation=augmentation,
+        dim=backbone.dim,
+        images=images,
+        keys=[view_key(backbone.fingerprint, engine, augmentation, view) for view in views],
+        checksum="",
+    )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from dermoscopy.data.tables import read_table
 from dermoscopy.model.decision import choose_class
 from dermoscopy.model.head_info import read_head_info
-from dermoscopy.runtime.paths import HEAD_INFO, PREDICTIONS, PREDICTIONS_TTA
+from dermoscopy.runtime.paths import PREDICTIONS, PREDICTIONS_TTA
 
 
 def scored_table(tta: bool) -> Path:
@@ -18,16 +18,16 @@ def scored_table(tta: bool) -> Path:
     return PREDICTIONS_TTA if tta else PREDICTIONS
 
 
-def read_scored(tta: bool, prior_exponent: float, project: Path = Path()) -> pd.DataFrame:
+def read_scored(tta: bool, prior_exponent: float) -> pd.DataFrame:
     """Return the prediction table that is scored, with the classes that `evaluate.prior_exponent` decides for.
 
     Raises:
         DataError: the table or, unless the exponent is 0, the description of the head is missing or cannot be read.
     """
-    predictions = read_table(project / scored_table(tta), "image_id", "part", "label", "predicted")
+    predictions = read_table(scored_table(tta), "image_id", "part", "label", "predicted")
     if prior_exponent == 0:  # as the table is; and runs from before there was a prior can be read
         return predictions
-    return decide(predictions, read_head_info(project / HEAD_INFO).prior, prior_exponent)
+    return decide(predictions, read_head_info().prior, prior_exponent)
 
 
 def decide(predictions: pd.DataFrame, prior: Sequence[float], exponent: float) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from dermoscopy.data.tables import read_table
 from dermoscopy.model.head_info import read_head_info
 from dermoscopy.runtime.errors import DataError
 from dermoscopy.runtime.paths import HEAD_INFO, MANIFEST
-from dermoscopy.scoring.predictions import class_names, read_scored, scored_table
+from dermoscopy.scoring.predictions import class_names, decide, scored_table
 
 WORKSPACE = "workspace"
 
@@ -50,9 +50,11 @@ def load_run(name: str) -> Run:
     scored = scored_table(params["evaluate.tta"])
     exponent = params.get("evaluate.prior_exponent", 0)  # a run from before there was one took the likeliest class
     with revision(name, scored, MANIFEST, *([HEAD_INFO] if exponent else [])) as folder:
-        predictions = read_scored(params["evaluate.tta"], exponent, folder)
+        predictions = read_table(folder / scored, "image_id", "part", "label", "predicted")
         prior = read_head_info(folder / HEAD_INFO).prior if exponent else None
         manifest = read_table(folder / MANIFEST, "image_id", "lesion_id", "sha256")
+    if prior is not None:
+        predictions = decide(predictions, prior, exponent)
     if not (predictions["part"] == "test").any():
         raise DataError(
             f"{name} has no test images (split.test = {params.get('split.test')}), and its validation images chose "
