@@ -2,7 +2,8 @@
 
 import pandas as pd
 
-from dermoscopy.data.split import assign_parts, unit_of
+from dermoscopy.data.groups import unit_of
+from dermoscopy.data.split import assign_parts
 from dermoscopy.data.tables import PARTS, read_table, write_table
 from dermoscopy.runtime.commands import run_stage
 from dermoscopy.runtime.params import Split

@@ -7,10 +7,12 @@ from dermoscopy.features.store import FeatureReader
 from dermoscopy.model.class_weights import class_weights
 from dermoscopy.model.clinical import ClinicalFeatures, fit_encoder
 from dermoscopy.model.head_info import HeadInfo
+from dermoscopy.model.image_only import image_only_predictions
 from dermoscopy.model.labelled_images import class_shares, label_images, prediction_table
+from dermoscopy.model.training import predict_views
+from dermoscopy.model.training_log import train_and_log
 from dermoscopy.runtime.commands import run_stage
 from dermoscopy.runtime.files import replacing
-from dermoscopy.runtime.keras_start import start_keras
 from dermoscopy.runtime.params import Train
 from dermoscopy.runtime.paths import HEAD, HEAD_INFO, IMAGE_ONLY, MANIFEST, PREDICTIONS, PREDICTIONS_TTA, SPLIT
 
@@ -22,12 +24,6 @@ def main(train: Train) -> None:
     part = dict(iter(images.groupby("part")))
     clinical = fit_encoder(part["train"], train.clinical) if train.clinical else None
     inputs = ClinicalFeatures(features, images, clinical) if clinical else features
-
-    start_keras(train.seed)
-    from dermoscopy.model.head import save_head
-    from dermoscopy.model.image_only import image_only_predictions
-    from dermoscopy.model.training import predict_views
-    from dermoscopy.model.training_log import train_and_log
 
     head, fitted = train_and_log(inputs, part["train"], part["validation"], len(classes), train)
     held_out = images[images["part"] != "train"]
@@ -41,7 +37,7 @@ def main(train: Train) -> None:
         clinical=clinical,
     )
     with replacing(HEAD) as path:
-        save_head(head, path)
+        head.save(path)
     with replacing(HEAD_INFO) as path:
         path.write_text(info.model_dump_json(indent=2) + "\n", encoding="utf-8")
     write_table(prediction_table(held_out, classes, probabilities[:, 0]), PREDICTIONS)

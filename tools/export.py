@@ -11,6 +11,7 @@ import sys
 from dermoscopy.features.backbones import read_backbone_info
 from dermoscopy.features.finetuned import final_backbone
 from dermoscopy.model.clinical import ClinicalEncoder
+from dermoscopy.model.head import load_head
 from dermoscopy.model.head_info import require_same_backbone
 from dermoscopy.runtime.commands import run_command
 from dermoscopy.runtime.files import replacing
@@ -25,7 +26,7 @@ def main() -> None:
     import keras
 
     from dermoscopy.features.networks import load_backbone
-    from dermoscopy.model.head import load_head
+    from dermoscopy.model.keras_head import to_keras
 
     head, info = load_head()
     folder = final_backbone()
@@ -35,7 +36,7 @@ def main() -> None:
     if info.clinical:
         inputs.append(keras.Input((len(info.clinical.names),), name="clinical"))
         features = keras.layers.Concatenate(name="features_and_clinical")([features, inputs[1]])
-    classifier = keras.Model(inputs if info.clinical else inputs[0], head(features), name="classifier")
+    classifier = keras.Model(inputs if info.clinical else inputs[0], to_keras(head)(features), name="classifier")
     with replacing(CLASSIFIER) as path:
         classifier.save(path)
     size = backbone.input_shape[1]

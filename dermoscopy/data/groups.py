@@ -2,6 +2,9 @@
 
 import pandas as pd
 
+from dermoscopy.runtime.errors import DataError
+from dermoscopy.runtime.params import Split
+
 # the widest first; every image is known as such
 UNITS = {"patient": "patient_id", "lesion": "lesion_id", "image": "image_id"}
 
@@ -34,3 +37,21 @@ def of_lesions(images: pd.DataFrame) -> str:
     """Return " of 12 lesions", or that lesions are unknown, to stand behind a number of images."""
     lesions = count_known(images["lesion_id"])
     return " (lesions unknown)" if lesions is None else f" of {lesions} lesion{'s' * (lesions != 1)}"
+
+
+def unit_of(manifest: pd.DataFrame, split: Split) -> str:
+    """Return what stays together, patient, lesion or image: what `split.group` says; auto is `known_unit`.
+
+    Raises:
+        DataError: the data know no such ids.
+    """
+    widest = known_unit(manifest)
+    if split.group == "auto":
+        return widest
+    column = UNITS[split.group]
+    if column not in manifest or (manifest[column] == "").all():
+        raise DataError(
+            f"split.group={split.group} needs to know which images are of one {split.group}, and the label table does "
+            f"not say: name its column by data.columns.{split.group}, or set split.group={widest}"
+        )
+    return split.group

@@ -7,7 +7,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedShuffleSplit
 
-from dermoscopy.data.groups import UNITS, known_unit
+from dermoscopy.data.groups import UNITS, unit_of
 from dermoscopy.runtime.errors import DataError
 from dermoscopy.runtime.params import Split
 
@@ -109,24 +109,6 @@ def stratum(
     chosen = counts.drop_duplicates("group").set_index("group")["label"]
     stands_for = chosen.value_counts()
     return chosen.mask((chosen.map(stands_for) < parts) & (chosen.map(groups_of) >= parts), stands_for.index[0])
-
-
-def unit_of(manifest: pd.DataFrame, split: Split) -> str:
-    """Return what stays together, patient, lesion or image: what `split.group` says; auto is `known_unit`.
-
-    Raises:
-        DataError: the data know no such ids.
-    """
-    widest = known_unit(manifest)
-    if split.group == "auto":
-        return widest
-    column = UNITS[split.group]
-    if column not in manifest or (manifest[column] == "").all():
-        raise DataError(
-            f"split.group={split.group} needs to know which images are of one {split.group}, and the label table does "
-            f"not say: name its column by data.columns.{split.group}, or set split.group={widest}"
-        )
-    return split.group
 
 
 def group_images(manifest: pd.DataFrame, unit: str) -> NDArray[np.int32]:

@@ -16,7 +16,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler, normalize
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped] # it has no types
+from threadpoolctl import threadpool_limits
 
 from dermoscopy.data.images import read_image
 from dermoscopy.features.store import FeatureReader

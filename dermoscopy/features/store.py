@@ -22,6 +22,8 @@ from dermoscopy.runtime.files import replacing
 from dermoscopy.runtime.params import Augmentation
 from dermoscopy.runtime.paths import FEATURES
 
+HELD = 2**29  # bytes: three times the features of HAM10000, three views of 1,280 numbers
+
 
 class FeaturesInfo(BaseModel):
     """features.json: what made the features; `keys` identify each view (see dermoscopy/features/recipe.py).
@@ -88,10 +90,10 @@ def write_features(manifest: pd.DataFrame, chunks: list[ViewChunks], info: Featu
 
 
 class FeatureReader:
-    """The features of a folder; rows are read when they are asked for.
+    """The features of a folder: in memory where they take HELD bytes at most, or else read when they are asked for.
 
-    They are read from the file, not through a memory map: a map counts as memory of the process, page by page, until
-    all features are in it.
+    They are then read from the file, not through a memory map: a map counts as memory of the process, page by page,
+    until all features are in it.
 
     Attributes:
         info: what made them.
@@ -124,6 +126,7 @@ class FeatureReader:
         except (OSError, ValueError) as error:
             raise DataError(f"{folder} cannot be read ({error}): {remedy}") from None
         self._start = len(header)
+        self._held: list[NDArray[np.float32]] = []
         size = self._start + self.info.images * self.info.dim * np.dtype(np.float32).itemsize
         if not intact:
             raise DataError(f"{folder} is damaged, its files do not have the checksum of features.json: {remedy}")
@@ -133,6 +136,10 @@ class FeatureReader:
             augmentation = self.info.augmentation.model_copy(update={"views": views})
             seen = {"keys": self.info.keys[: views + 1], "augmentation": augmentation}
             self.info = self.info.model_copy(update=seen)
+        if 4 * self.info.dim * self.info.images * self.info.views <= HELD:
+            shape = (self.info.images, self.info.dim)
+            files = self._files[: self.info.views]
+            self._held = [np.fromfile(file, np.float32, offset=self._start).reshape(shape) for file in files]
 
     def rows(self, image_ids: Iterable[str]) -> NDArray[np.intp]:
         """Return the row of each image; a DataError names the first that has none."""
@@ -144,32 +151,22 @@ class FeatureReader:
 
     def view(self, view: int, rows: NDArray[np.intp]) -> NDArray[np.float32]:
         """Return the features, (len(rows), dim), of one view of some images."""
+        if self._held:
+            return self._held[view][rows]
         features = np.empty((len(rows), self.info.dim), np.float32)
-        self._read(view, rows, features)
-        return features
-
-    def all_views(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:
-        """Return the features, (len(rows), views, dim), of all views of some images."""
-        features = np.empty((len(rows), self.info.views, self.info.dim), np.float32)
-        for view in range(self.info.views):
-            self._read(view, rows, features[:, view])
+        with self._files[view].open("rb", buffering=0) as file:
+            for row, feature in zip(rows.tolist(), features, strict=True):
+                if os.preadv(file.fileno(), [feature.data], self._start + row * feature.nbytes) != feature.nbytes:
+                    raise DataError(f"{self._files[view]} became shorter while it was read: run dvc repro features")
         return features
 
     def random_views(self, rows: NDArray[np.intp], views: NDArray[np.intp]) -> NDArray[np.float32]:
         """Return the features, (len(rows), dim), of view views[i] of image rows[i]."""
         features = np.empty((len(rows), self.info.dim), np.float32)
         for view in range(self.info.views):
-            chosen = np.flatnonzero(views == view)
-            self._read(view, rows[chosen], (features[place] for place in chosen))
+            chosen = views == view
+            features[chosen] = self.view(view, rows[chosen])
         return features
-
-    def _read(self, view: int, rows: NDArray[np.intp], features: Iterable[NDArray[np.float32]]) -> None:
-        """Fill each of `features`, (dim,), with a row of a view."""
-        with self._files[view].open("rb", buffering=0) as file:
-            for row, feature in zip(rows.tolist(), features, strict=True):
-                # at a place of its own, because the batches of training and validation are made in parallel
-                if os.preadv(file.fileno(), [feature.data], self._start + row * feature.nbytes) != feature.nbytes:
-                    raise DataError(f"{self._files[view]} became shorter while it was read: run dvc repro features")
 
 
 def _first_bytes(path: Path, count: int) -> bytes:

@@ -5,9 +5,7 @@ place adds a known part to a logit (Zhou et al., Learning deep features for disc
 Nothing is approximated: the mean of a map, and the bias, are the logit.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -15,49 +13,11 @@ from numpy.typing import NDArray
 
 from dermoscopy.features.backbones import require_intact
 from dermoscopy.model.clinical import ClinicalEncoder
-from dermoscopy.model.head_info import HeadInfo
+from dermoscopy.model.head import Head
 from dermoscopy.runtime.errors import BackboneError
-from dermoscopy.runtime.keras_start import start_keras
-
-if TYPE_CHECKING:
-    import keras
 
 
-@dataclass(frozen=True)
-class LinearHead:
-    """The head without its softmax: logits = (feature - mean) @ weights + bias.
-
-    What stands behind the features of the backbone are the clinical numbers of the image, which have no place in it.
-
-    Attributes:
-        mean: (dim,), of the training features and clinical numbers.
-        weights: (dim, classes), of the Dense layer, each row divided by the standard deviation of its feature.
-        bias: (classes,).
-    """
-
-    mean: NDArray[np.float64]
-    weights: NDArray[np.float64]
-    bias: NDArray[np.float64]
-
-    def activation_maps(self, maps: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return, (rows, columns, classes), what each place adds to each logit, from feature maps (rows, columns, dim).
-
-        Zero is what the average training image adds. The mean over all places, plus the bias and the `shift`, is the
-        logit.
-        """
-        dim = maps.shape[-1]
-        return (maps - self.mean[:dim]) @ self.weights[:dim]
-
-    def shift(self, numbers: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return, (images, classes), what clinical numbers, (images, numbers), add to each logit.
-
-        Zero is what those of the average training image add.
-        """
-        dim = len(self.mean) - numbers.shape[-1]
-        return (numbers - self.mean[dim:]) @ self.weights[dim:]
-
-
-def clinical_shifts(head: LinearHead, encoder: ClinicalEncoder) -> pd.DataFrame:
+def clinical_shifts(head: Head, encoder: ClinicalEncoder) -> pd.DataFrame:
     """Return what each clinical value adds to the logit of each class, beside the mean of all classes.
 
     What is added to all alike changes no probability. A row a value, by `encoder.names` but for age, of which a row is
@@ -68,28 +28,6 @@ def clinical_shifts(head: LinearHead, encoder: ClinicalEncoder) -> pd.DataFrame:
         rows[0] *= 10 / encoder.age.deviation
     names = ["age: ten years more" if name == "age" else name for name in encoder.names]
     return pd.DataFrame(rows - rows.mean(axis=1, keepdims=True), index=pd.Index(names))
-
-
-def linear_head(head: "keras.Model") -> LinearHead:
-    """Return a head that `build_head` built as one linear map."""
-    import keras
-
-    normalization, dense = head.get_layer("normalization"), head.get_layer("probabilities")
-    mean, variance, kernel, bias = (
-        keras.ops.convert_to_numpy(array).astype(np.float64)
-        for array in (normalization.mean, normalization.variance, dense.kernel, dense.bias)
-    )
-    deviation = np.maximum(np.sqrt(variance), keras.config.epsilon())  # as the layer does
-    return LinearHead(mean.ravel(), kernel / deviation.reshape(-1, 1), bias)
-
-
-def read_linear_head() -> tuple[LinearHead, HeadInfo]:
-    """Return the trained head, read by Keras without TensorFlow; a DataError if there is none."""
-    start_keras(seed=0, backend="openvino")
-    from dermoscopy.model.head import load_head
-
-    head, info = load_head()
-    return linear_head(head), info
 
 
 class LastMaps:

@@ -16,8 +16,6 @@ def class_weights(target: ArrayLike, classes: int, how: Literal["balanced", "non
     """
     weights = np.ones(classes)
     if how == "balanced":
-        from sklearn.utils.class_weight import compute_class_weight
-
-        present = np.unique(target)
-        weights[present] = compute_class_weight("balanced", classes=present, y=target)
+        present, counts = np.unique(target, return_counts=True)
+        weights[present] = counts.sum() / (len(present) * counts)
     return weights

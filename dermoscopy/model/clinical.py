@@ -131,12 +131,5 @@ class ClinicalFeatures(FeatureReader):
         self.info = features.info.model_copy(update={"dim": features.info.dim + self.scaled})
 
     def view(self, view: int, rows: NDArray[np.intp]) -> NDArray[np.float32]:
+        """Return the features of one view with the clinical numbers, (len(rows), dim), of some images."""
         return np.concatenate([self._features.view(view, rows), self._numbers[rows]], axis=-1)
-
-    def all_views(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:
-        features = self._features.all_views(rows)
-        numbers = np.broadcast_to(self._numbers[rows, None], (*features.shape[:2], self._numbers.shape[1]))
-        return np.concatenate([features, numbers], axis=-1)
-
-    def random_views(self, rows: NDArray[np.intp], views: NDArray[np.intp]) -> NDArray[np.float32]:
-        return np.concatenate([self._features.random_views(rows, views), self._numbers[rows]], axis=-1)

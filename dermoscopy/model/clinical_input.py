@@ -8,10 +8,6 @@ from typing import get_args
 
 import pandas as pd
 
-from dermoscopy.data.label_tables import read_table_of_images
-from dermoscopy.data.raw import match_files
-from dermoscopy.data.sources.directory import ListedFile
-from dermoscopy.data.table_forms import look_at
 from dermoscopy.model.clinical import UNKNOWN, ClinicalEncoder, Variable
 from dermoscopy.runtime.errors import DataError, first_few
 from dermoscopy.runtime.params import Columns
@@ -34,6 +30,12 @@ def read_clinical(path: Path, files: Sequence[Path], columns: Columns) -> pd.Dat
         DataError: the table cannot be read or lacks columns, a value cannot be used, no row belongs to a file, or a
             row may belong to several.
     """
+    # pandera, which checks tables, takes a quarter of a second to import, and most predictions have no table
+    from dermoscopy.data.label_tables import read_table_of_images
+    from dermoscopy.data.raw import match_files
+    from dermoscopy.data.sources.directory import ListedFile
+    from dermoscopy.data.table_forms import look_at
+
     table = look_at(path, columns)
     named = {ours: column for ours, column in table.named.items() if ours in ("image_id", *VARIABLES)}
     if "image_id" not in named or len(named) == 1:

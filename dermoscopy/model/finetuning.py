@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from dermoscopy.features.networks import Cut
 from dermoscopy.model.class_weights import class_weights
-from dermoscopy.model.head import build_head, load_keras_head, save_head
+from dermoscopy.model.head import Head
+from dermoscopy.model.keras_head import build_head, from_keras, to_keras
 from dermoscopy.model.tuning_files import Tuning
 from dermoscopy.model.tuning_inputs import Batches, Epochs, OneView, StoredFeatures, Views
 from dermoscopy.runtime.errors import PipelineError
@@ -94,8 +95,8 @@ def tune(cut: Cut, training: Part, validation: Part, classes: int, finetune: Fin
     if not tuning.history:
         head = warm_up(cut.top, training, validation, weights, classes, finetune)
         with replacing(tuning.head) as path:
-            save_head(head, path)
-    model = joint_model(cut, tuning)
+            from_keras(head).save(path)
+    model = joint_model(cut, tuning, finetune)
     epochs = Epochs(views, targets, weights, finetune.batch_size, finetune.seed)
     steps = len(epochs)
     rate = keras.optimizers.schedules.CosineDecay(
@@ -131,16 +132,16 @@ def tune(cut: Cut, training: Part, validation: Part, classes: int, finetune: Fin
             )
 
 
-def joint_model(cut: Cut, tuning: Tuning) -> keras.Model:
+def joint_model(cut: Cut, tuning: Tuning, finetune: Finetune) -> keras.Model:
     """Return the layers above the cut and the head, which was warmed up, as one model."""
-    model = JointModel(cut.top, load_keras_head(tuning.head))
+    model = JointModel(cut.top, to_keras(Head.load(tuning.head), finetune.dropout))
     model(np.zeros((1, *cut.top.input_shape[1:]), np.float32))  # gives it its weights
     return model
 
 
-def use_best(cut: Cut, tuning: Tuning) -> None:
+def use_best(cut: Cut, tuning: Tuning, finetune: Finetune) -> None:
     """Give the layers above the cut the weights of the best epoch."""
-    joint_model(cut, tuning).load_weights(tuning.weights(tuning.best))
+    joint_model(cut, tuning, finetune).load_weights(tuning.weights(tuning.best))
 
 
 def warm_up(
@@ -167,7 +168,8 @@ def warm_up(
         watched = top.predict(batches, verbose=0)
     mean, variance = features.mean(axis=(0, 1), dtype=np.float64), features.var(axis=(0, 1), dtype=np.float64)
     # one scale for all: a feature that hardly differs would be blown up when its layers begin to change
-    head = build_head(mean, np.full_like(mean, variance.mean()), finetune.dropout, classes)
+    deviation = np.full(len(mean), np.sqrt(variance.mean()), np.float32)
+    head = build_head(mean.astype(np.float32), deviation, finetune.dropout, classes)
     head.compile(keras.optimizers.Adam(0.001), keras.losses.SparseCategoricalCrossentropy(), metrics=["accuracy"])
     epochs = Epochs(StoredFeatures(features), targets[chosen], weights[chosen], 128, finetune.seed)
     head.fit(

@@ -1,79 +1,91 @@
-"""The head: what turns the features of an image into class probabilities.
+"""The head: what turns the features of an image into class probabilities."""
 
-Imports Keras: call `start_keras` first.
-"""
-
-import json
-import zipfile
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from textwrap import shorten
+from typing import Self
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
-from dermoscopy.model.head_info import HeadInfo, read_head_info
-from dermoscopy.runtime.errors import DataError
+from dermoscopy.model.head_info import HeadInfo, no_head, read_head_info
 from dermoscopy.runtime.paths import HEAD, HEAD_INFO
 
 
-def build_head(mean: NDArray[np.float64], variance: NDArray[np.float64], dropout: float, classes: int) -> keras.Model:
-    """Return a keras.Model from features (batch, dim) to probabilities (batch, classes).
+@dataclass(frozen=True)
+class Head:
+    """Standardised features and a softmax layer; all arrays are float32.
 
-    Normalization comes first because features differ in scale from backbone to backbone by orders of magnitude.
+    The features are standardised because they differ in scale from backbone to backbone by orders of magnitude. What
+    stands behind the features of the backbone are the clinical numbers of the image, if there are any.
+
+    Attributes:
+        mean: (dim,), of the training features.
+        deviation: (dim,), their standard deviation.
+        kernel: (dim, classes), of the softmax layer.
+        bias: (classes,).
     """
-    return keras.Sequential(
-        [
-            keras.Input((len(mean),), name="features"),
-            keras.layers.Normalization(
-                mean=mean.astype(np.float32), variance=variance.astype(np.float32), name="normalization"
-            ),
-            keras.layers.Dropout(dropout, name="dropout"),
-            keras.layers.Dense(classes, activation="softmax", name="probabilities"),
-        ],
-        name="head",
-    )
+
+    mean: NDArray[np.float32]
+    deviation: NDArray[np.float32]
+    kernel: NDArray[np.float32]
+    bias: NDArray[np.float32]
+
+    @property
+    def weights(self) -> NDArray[np.float32]:
+        """Both steps as one: the logits are (features - mean) @ weights + bias."""
+        return self.kernel / self.deviation[:, None]
+
+    def probabilities(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return class probabilities, (..., classes), for features, (..., dim)."""
+        return np.asarray(softmax((features - self.mean) @ self.weights + self.bias, axis=-1), np.float32)
+
+    def activation_maps(self, maps: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return, (rows, columns, classes), what each place adds to each logit, from feature maps (rows, columns, dim).
+
+        Zero is what the average training image adds. The mean over all places, plus the bias and the `shift`, is the
+        logit.
+        """
+        dim = maps.shape[-1]
+        return np.asarray((maps - self.mean[:dim]).astype(np.float64) @ self.weights[:dim])
+
+    def shift(self, numbers: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return, (images, classes), what clinical numbers, (images, numbers), add to each logit.
+
+        Zero is what those of the average training image add.
+        """
+        dim = len(self.mean) - numbers.shape[-1]
+        return np.asarray((numbers - self.mean[dim:]).astype(np.float64) @ self.weights[dim:])
+
+    def save(self, path: Path) -> None:
+        """Write the head, the same bytes for the same head."""
+        with path.open("wb") as file:  # of a path NumPy would change the name
+            np.savez(file, **asdict(self))
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Return a head that `save` wrote; a DataError if it cannot be read."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                head = cls(**{name: file[name] for name in file.files})
+        except Exception as error:  # NumPy and zipfile raise what they run into: ValueError, BadZipFile, MemoryError
+            raise no_head(path, error) from None
+        dim, classes = head.kernel.shape if head.kernel.ndim == 2 else (0, 0)
+        if [array.shape for array in asdict(head).values()] != [(dim,), (dim,), (dim, classes), (classes,)]:
+            raise no_head(path, "its arrays do not fit together")
+        if any(array.dtype != np.float32 or not np.isfinite(array).all() for array in asdict(head).values()):
+            raise no_head(path, "it holds what is no number")
+        return head
 
 
-def save_head(head: keras.Model, path: Path) -> None:
-    """Write the head as a Keras file, the same bytes for the same head.
-
-    What Keras writes holds the time of day and, as "shared_object_id", addresses in memory that nothing needs.
-    """
-    head.save(path)
-    with zipfile.ZipFile(path) as file:
-        members = {name: file.read(name) for name in file.namelist()}
-    passing = {"date_saved", "shared_object_id"}
-    for name in ("metadata.json", "config.json"):
-        content = json.loads(members[name], object_hook=lambda pairs: {k: pairs[k] for k in pairs if k not in passing})
-        members[name] = json.dumps(content).encode()
-    with zipfile.ZipFile(path, "w") as file:
-        for name, content in members.items():
-            file.writestr(zipfile.ZipInfo(name), content)  # dated 1980
-
-
-def load_head(head: Path = HEAD, info: Path = HEAD_INFO) -> tuple[keras.Model, HeadInfo]:
-    """Return the trained head, loaded in Keras' safe mode, and its description.
+def load_head(head: Path = HEAD, info: Path = HEAD_INFO) -> tuple[Head, HeadInfo]:
+    """Return the trained head and its description.
 
     Raises:
         DataError: there is none, or it cannot be read.
     """
     described = read_head_info(info)
-    return load_keras_head(head), described
-
-
-def load_keras_head(head: Path) -> keras.Model:
-    """Return a head that `save_head` wrote, loaded in Keras' safe mode; a DataError if it cannot be read."""
-    try:
-        return keras.models.load_model(head, compile=False, safe_mode=True)
-    except Exception as error:  # Keras raises TypeError, KeyError, BadZipFile and more
-        reason = shorten(str(error), 200, placeholder=" ...")
-        raise DataError(f"no trained head can be read from {head} ({reason}): run dvc repro train") from None
-
-
-def predict_probabilities(head: keras.Model, features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return class probabilities, (n, classes), for features, (n, dim).
-
-    The model is called, not `predict`ed: on the OpenVINO backend that is what computes in full float32.
-    """
-    return np.asarray(keras.ops.convert_to_numpy(head(features, training=False)))
+    loaded = Head.load(head)
+    if len(loaded.bias) != len(described.classes):
+        raise no_head(head, f"it knows {len(loaded.bias)} classes, and {info} {len(described.classes)}")
+    return loaded, described

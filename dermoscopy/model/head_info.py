@@ -39,8 +39,13 @@ def read_head_info(path: Path = HEAD_INFO) -> HeadInfo:
     try:
         return HeadInfo.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        reason = shorten(str(error), 200, placeholder=" ...")
-        raise DataError(f"no trained head can be read from {path} ({reason}): run dvc repro train") from None
+        raise no_head(path, error) from None
+
+
+def no_head(path: Path, reason: Exception | str) -> DataError:
+    """Return the error of a head that cannot be read."""
+    said = shorten(str(reason), 200, placeholder=" ...")
+    return DataError(f"no trained head can be read from {path} ({said}): run dvc repro train")
 
 
 def require_same_backbone(head: HeadInfo, backbone: BackboneInfo) -> None:

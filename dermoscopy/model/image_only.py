@@ -1,9 +1,5 @@
-"""What the head would say without the clinical data: a second one, trained on the features alone.
+"""What the head would say without the clinical data: a second one, trained on the features alone."""
 
-Imports Keras: call `start_keras` first.
-"""
-
-import keras
 import numpy as np
 import pandas as pd
 
@@ -31,7 +27,6 @@ def image_only_predictions(
     held_out, probabilities = images[:0], np.empty((0, 1, len(classes)), np.float32)
     if train.clinical:
         part = dict(iter(images.groupby("part")))
-        keras.utils.set_random_seed(train.seed)  # the first head has drawn its weights since Keras started
         head, _ = train_head(features, part["train"], part["validation"], len(classes), train)
         held_out = images[images["part"] != "train"]
         probabilities = predict_views(head, features, held_out["row"].to_numpy())

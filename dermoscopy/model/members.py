@@ -1,25 +1,23 @@
 """What a classifier is made of, loaded: one trained head and its backbone, or several."""
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dermoscopy.features.backbones import BackboneInfo, read_backbone_info
+from dermoscopy.features.backbones import read_backbone_info
 from dermoscopy.features.engines.choice import Engine, choose_engine, load_engine
 from dermoscopy.features.finetuned import final_backbone
 from dermoscopy.features.views import Warp, draw_warp, render_views
 from dermoscopy.model.clinical import ClinicalEncoder
-from dermoscopy.model.head_info import HeadInfo, read_head_info, require_same_backbone
+from dermoscopy.model.head import Head, load_head
+from dermoscopy.model.head_info import HeadInfo, require_same_backbone
 from dermoscopy.runtime.errors import DataError, PipelineError, first_few
-from dermoscopy.runtime.keras_start import start_keras
 from dermoscopy.runtime.params import Augmentation
 from dermoscopy.runtime.paths import HEAD, HEAD_INFO
 
@@ -49,7 +47,7 @@ class Member:
 class LoadedHead:
     """A head that is ready to predict."""
 
-    model: Any
+    head: Head
     info: HeadInfo
     member: Member
 
@@ -70,14 +68,11 @@ class LoadedHead:
             known: the clinical variables that are known, a row an image.
             tta: see `views`.
         """
-        from dermoscopy.model.head import predict_probabilities
-
         of_views = np.stack([features[view] for view in self.views(tta)], axis=1)
         numbers = (self.info.clinical or ClinicalEncoder()).encode(known)
         behind = np.repeat(numbers[:, None], of_views.shape[1], axis=1)
         rows = np.concatenate([of_views, behind], axis=2)
-        probabilities = predict_probabilities(self.model, rows.reshape(-1, rows.shape[2]))
-        return probabilities.reshape(len(known), -1, len(self.info.classes)).mean(axis=1)
+        return self.head.probabilities(rows).mean(axis=1)
 
 
 @dataclass(frozen=True)
@@ -114,36 +109,24 @@ def load_members(members: Sequence[Member]) -> list[LoadedBackbone]:
         PipelineError: something is missing or cannot be read, a head was trained on another backbone, or heads know
             different classes; it names the member.
     """
-    backbones: list[BackboneInfo] = []
-    infos: list[HeadInfo] = []
-    folders: dict[str, tuple[Member, Path]] = {}  # of each backbone, by fingerprint, with the first member on it
+    backbones: dict[str, tuple[Member, Path, int]] = {}  # with the first member on each and its side, by fingerprint
+    heads: dict[str, list[LoadedHead]] = {}
     for member in members:
         with named(member.name, member.head, member.backbone):
             folder = final_backbone(member.backbone)
-            backbones.append(read_backbone_info(folder))
-            infos.append(read_head_info(member.head / HEAD_INFO))
-        folders.setdefault(backbones[-1].fingerprint, (member, folder))
-        require_same_classes(members[0].name, infos[0], member.name, infos[-1])
+            backbone = read_backbone_info(folder)
+            head, info = load_head(member.head / HEAD, member.head / HEAD_INFO)
+            require_same_backbone(info, backbone)
+        backbones.setdefault(backbone.fingerprint, (member, folder, backbone.side))
+        heads.setdefault(backbone.fingerprint, []).append(LoadedHead(head, info, member))
+        first = next(iter(heads.values()))[0]
+        require_same_classes(first.member.name, first.info, member.name, info)
 
     engine = choose_engine("auto")
-    with ThreadPoolExecutor(1) as pool:
-        # while Keras is imported
-        loading = {key: pool.submit(load_engine, engine, folder) for key, (_, folder) in folders.items()}
-        # a head needs no TensorFlow where the backbone needs none
-        start_keras(seed=0, backend="tensorflow" if engine == "tensorflow" else "openvino")
-        from dermoscopy.model.head import load_keras_head
-
-        heads: dict[str, list[LoadedHead]] = {key: [] for key in folders}
-        for member, backbone, info in zip(members, backbones, infos, strict=True):
-            with named(member.name, member.head):
-                model = load_keras_head(member.head / HEAD)
-                require_same_backbone(info, backbone)
-            heads[backbone.fingerprint].append(LoadedHead(model, info, member))
-        sizes = {backbone.fingerprint: backbone.side for backbone in backbones}
-        loaded = []
-        for key, (member, _) in folders.items():
-            with named(member.name, member.backbone):
-                loaded.append(LoadedBackbone(loading[key].result(), sizes[key], heads[key]))
+    loaded = []
+    for fingerprint, (member, folder, side) in backbones.items():
+        with named(member.name, member.backbone):
+            loaded.append(LoadedBackbone(load_engine(engine, folder), side, heads[fingerprint]))
     return loaded
 
 

@@ -21,8 +21,8 @@ from dermoscopy.features.store import FeatureReader
 from dermoscopy.model.class_weights import class_weights
 from dermoscopy.model.clinical import ClinicalFeatures, Variable, fit_encoder
 from dermoscopy.model.labelled_images import class_shares, label_images, prediction_table
+from dermoscopy.model.training import predict_views, train_head
 from dermoscopy.runtime.errors import DataError, PipelineError
-from dermoscopy.runtime.keras_start import start_keras
 from dermoscopy.runtime.params import Params
 from dermoscopy.runtime.paths import FEATURES
 from dermoscopy.runtime.progress import progress, tick
@@ -141,7 +141,7 @@ def train_each(trainings: Sequence[Training]) -> list[Trained]:
     """
     workers = min(len(trainings), (os.cpu_count() or 1) + 1)
     try:
-        # spawned, because TensorFlow does not survive a fork
+        # spawned, because a fork does not survive the threads of its parent
         with (
             progress("trainings", len(trainings), "training", in_logs=False) as bar,
             ProcessPoolExecutor(workers, get_context("spawn"), initializer=end_with_parent) as pool,
@@ -167,20 +167,13 @@ def end_with_parent() -> None:
 
 
 def train_and_predict(training: Training) -> Trained:
-    """Train the head and predict, as `evaluate.tta` says, all images but those it learnt from.
-
-    It takes one thread, in a process where TensorFlow was not used before.
-    """
-    os.environ |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    """Train the head and predict, as `evaluate.tta` says, all images but those it learnt from."""
     params = training.params
     features = FeatureReader(training.project / FEATURES, params.augmentation.views)
     images, classes = label_images(training.images.assign(part=training.part), features)
     learnt, watched = (images[images["part"] == part] for part in ("train", "validation"))
     if params.train.clinical:
         features = ClinicalFeatures(features, images, fit_encoder(learnt, params.train.clinical))
-
-    start_keras(params.train.seed)
-    from dermoscopy.model.training import predict_views, train_head
 
     head, fitted = train_head(features, learnt, watched, len(classes), params.train)
     held_out = images[images["part"] != "train"]

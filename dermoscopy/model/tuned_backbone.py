@@ -36,7 +36,7 @@ from dermoscopy.runtime.params import Augmentation, Features, Finetune
 from dermoscopy.runtime.paths import ACTIVATIONS, TUNING
 
 # Of the code that decides the result: a finished tuning under the same key is taken as it is.
-TUNING_VERSION = 1
+TUNING_VERSION = 2
 KEEP_TUNINGS = 24  # more than the folds of a cross-validation
 
 
@@ -92,7 +92,7 @@ def finetune_backbone(
         prune(tuning.folder.parent, KEEP_TUNINGS)
         done = FinetuningInfo(epochs=tuning.done, kept=tuning.best, cut=cut.name, layers=cut.layers)
         if done.kept:
-            use_best(cut, tuning)
+            use_best(cut, tuning, finetune)
     write_finetuning(done, destination)
     if done.kept:
         seen = pd.concat(parts.values())

@@ -25,7 +25,7 @@ class Progress(BaseModel):
 class Tuning:
     """A fine-tuning and its folder; one whose files are damaged is begun anew.
 
-    `head.keras` is the head when the joint training begins, `epoch_<n>.weights.h5` all weights and the optimizer's
+    `head.npz` is the head when the joint training begins, `epoch_<n>.weights.h5` all weights and the optimizer's
     state after an epoch, of the last one and the best one; `progress.json` is written last.
 
     Attributes:
@@ -47,7 +47,7 @@ class Tuning:
     @property
     def head(self) -> Path:
         """Where the head is when the joint training begins."""
-        return self.folder / "head.keras"
+        return self.folder / "head.npz"
 
     @property
     def done(self) -> int:

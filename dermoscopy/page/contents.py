@@ -6,13 +6,12 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from dermoscopy.data.diagnoses import long_name
-from dermoscopy.data.groups import known_unit
-from dermoscopy.data.split import unit_of
+from dermoscopy.data.groups import known_unit, unit_of
 from dermoscopy.data.tables import read_json, read_table
 from dermoscopy.features.backbones import read_backbone_info
 from dermoscopy.features.finetuned import final_backbone, read_finetuning
-from dermoscopy.model.activation_maps import clinical_shifts, read_linear_head
-from dermoscopy.model.head_info import read_head_info
+from dermoscopy.model.activation_maps import clinical_shifts
+from dermoscopy.model.head import load_head
 from dermoscopy.page.charts import (
     Chart,
     precision_recall_chart,
@@ -199,10 +198,9 @@ def describe_curves(shown: Metrics) -> dict[str, Any]:
 
 def describe_clinical() -> dict[str, dict[str, float]]:
     """Return what each clinical value adds to the logit of each class, by value and class; {} where there is none."""
-    if read_head_info().clinical is None:
+    head, info = load_head()
+    if info.clinical is None:
         return {}
-    head, info = read_linear_head()
-    assert info.clinical is not None  # as a moment ago
     shifts = clinical_shifts(head, info.clinical).set_axis(info.classes, axis="columns")
     return {str(name): {str(label): float(value) for label, value in row.items()} for name, row in shifts.iterrows()}
 

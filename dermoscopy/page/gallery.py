@@ -17,7 +17,8 @@ from dermoscopy.data.images import read_image
 from dermoscopy.features.backbones import read_backbone_info
 from dermoscopy.features.finetuned import final_backbone
 from dermoscopy.features.views import Warp, render_views
-from dermoscopy.model.activation_maps import LastMaps, read_linear_head
+from dermoscopy.model.activation_maps import LastMaps
+from dermoscopy.model.head import load_head
 from dermoscopy.model.head_info import require_same_backbone
 from dermoscopy.runtime.files import located
 from dermoscopy.runtime.progress import progress, tick
@@ -103,18 +104,16 @@ def draw_examples(chosen: pd.DataFrame, manifest: pd.DataFrame) -> list[Example]
         return []
     folder = final_backbone()
     backbone = read_backbone_info(folder)
+    head, info = load_head()
+    require_same_backbone(info, backbone)
     last_maps = LastMaps(folder)
     images = chosen.merge(manifest.drop(columns="label", errors="ignore"), on="image_id")
     rows = images.to_dict("records")
+    shifts = head.shift(info.clinical.encode(images)) if info.clinical else np.zeros((len(rows), len(info.classes)))
 
-    def look(row: dict[Hashable, Any]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    def draw(row: dict[Hashable, Any], shift: NDArray[np.float64]) -> Example:
         pixels = render_views(read_image(located(row["path"]), row["sha256"]), [Warp()], backbone.side)[0]
-        return pixels, last_maps.maps(pixels)
-
-    def draw(
-        row: dict[Hashable, Any], seen: tuple[NDArray[np.uint8], NDArray[np.float32]], shift: NDArray[np.float64]
-    ) -> Example:
-        pixels, maps = seen[0], head.activation_maps(seen[1])
+        maps = head.activation_maps(last_maps.maps(pixels))
         predicted = info.classes.index(row["predicted"])
         picture = np.asarray(cv2.resize(pixels, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.uint8)
         return Example(
@@ -128,11 +127,7 @@ def draw_examples(chosen: pd.DataFrame, manifest: pd.DataFrame) -> list[Example]
         )
 
     with progress("gallery", len(rows), in_logs=False) as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
-        looks = pool.map(look, rows)  # they begin now, while Keras is imported, which takes a second or two
-        head, info = read_linear_head()
-        require_same_backbone(info, backbone)
-        shifts = head.shift(info.clinical.encode(images)) if info.clinical else np.zeros((len(rows), len(info.classes)))
-        return list(tick(pool.map(draw, rows, looks, shifts), bar))
+        return list(tick(pool.map(draw, rows, shifts), bar))
 
 
 def overlay(picture: NDArray[np.uint8], activation_map: NDArray[np.float64]) -> NDArray[np.uint8]:

@@ -35,7 +35,7 @@ FEATURES = Path("data/features")
 CHUNKS = Path("data/.features")  # an interrupted run of the backbone resumes from here
 
 # train
-HEAD = Path("models/head.keras")
+HEAD = Path("models/head.npz")
 HEAD_INFO = Path("models/head.json")
 PREDICTIONS = Path("data/predictions.csv")
 PREDICTIONS_TTA = Path("data/predictions_tta.csv")

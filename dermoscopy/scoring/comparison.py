@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import binomtest, t
 
 from dermoscopy.data.groups import of_lesions
 from dermoscopy.runtime.progress import progress
@@ -128,6 +127,8 @@ def mcnemar(only_first: int, only_other: int) -> float:
 
     It takes images for independent, which images of one lesion are not; `sign_flip_test` does not.
     """
+    from scipy.stats import binomtest  # half a second, which readers of an interval need not wait for
+
     disagreements = only_first + only_other
     return float(binomtest(only_first, disagreements).pvalue) if disagreements else 1.0
 
@@ -163,6 +164,8 @@ def corrected_difference(differences: Floats, test_images: int, training_images:
     Raises:
         ValueError: there are fewer than two differences, or no images.
     """
+    from scipy.stats import t
+
     n = len(differences)
     if n < 2 or test_images < 1 or training_images < 1:
         raise ValueError(

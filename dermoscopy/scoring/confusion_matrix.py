@@ -6,13 +6,14 @@ from textwrap import fill
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
+from sklearn.metrics import confusion_matrix
 
 from dermoscopy.runtime.files import replacing
 from dermoscopy.scoring.predictions import class_names
 
 # Characters: the longest name that stands under a column upright, and the longest line.
 UPRIGHT, LINE = 6, 25
+DARK = 72  # per cent: a colour on which white is easier to read than black
 
 
 def draw_confusion_matrix(predictions: pd.DataFrame, title: str, path: Path) -> None:
@@ -20,10 +21,7 @@ def draw_confusion_matrix(predictions: pd.DataFrame, title: str, path: Path) -> 
 
     A character of a name that no font of this machine has is drawn as a question mark.
     """
-    import matplotlib as mpl
-
-    mpl.use("agg")
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure  # pyplot, made for windows, takes a quarter of a second more
 
     classes = class_names(predictions)
     families, missing = font_families("".join(classes))
@@ -32,20 +30,21 @@ def draw_confusion_matrix(predictions: pd.DataFrame, title: str, path: Path) -> 
     counts = confusion_matrix(predictions["label"], predictions["predicted"], labels=classes)
     percentages: NDArray[np.float64] = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     size = 2.5 + 0.75 * len(classes) + 0.08 * max(longest - UPRIGHT, 0)
-    figure, axes = plt.subplots(figsize=(size + 1, size), layout="constrained")
-    display = ConfusionMatrixDisplay(percentages, display_labels=names)
-    rotation = "vertical" if longest > UPRIGHT else "horizontal"
-    display.plot(ax=axes, cmap="Blues", im_kw={"vmin": 0, "vmax": 100}, colorbar=False, xticks_rotation=rotation)
-    for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
-        label.set(parse_math=False, fontfamily=families)
-    for text, count, percentage in zip(display.text_.flat, counts.flat, percentages.flat, strict=True):
-        text.set_text(f"{count}\n{percentage:.0f} %")
-    figure.colorbar(display.im_, ax=axes, shrink=0.8, label="% of the actual class")
+    figure = Figure(figsize=(size + 1, size), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(percentages, cmap="Blues", vmin=0, vmax=100)
+    plain = {"parse_math": False, "fontfamily": families}
+    axes.set_xticks(range(len(names)), names, rotation="vertical" if longest > UPRIGHT else "horizontal", **plain)
+    axes.set_yticks(range(len(names)), names, **plain)
+    for (row, column), count in np.ndenumerate(counts):
+        share = percentages[row, column]
+        colour = "white" if share > DARK else "black"
+        axes.text(column, row, f"{count}\n{share:.0f} %", ha="center", va="center", color=colour)
+    figure.colorbar(image, ax=axes, shrink=0.8, label="% of the actual class")
     axes.set(title=f"Confusion matrix, {len(predictions)} {title}", xlabel="predicted class", ylabel="actual class")
     with replacing(path) as partial:
         # without the software version the same numbers give the same bytes
         figure.savefig(partial, dpi=110, metadata={"Software": None})
-    plt.close(figure)
 
 
 def font_families(text: str) -> tuple[list[str], set[str]]:

@@ -112,11 +112,11 @@ def in_the_cache(run: Run, damage: Callable[[Path], None]) -> None:
 def test_damage_that_dvc_restores_is_refused_in_one_line_and_repaired_as_that_line_says(
     run: Run, harm: Callable[[Run, Callable[[Path], None]], None], damage: Callable[[Path], None]
 ) -> None:
-    head = (run.folder / "models/head.keras").read_bytes()
+    head = (run.folder / "models/head.npz").read_bytes()
     harm(run, damage)
     assert executed(run.dvc("repro")) == []
     assert not run.is_whole()  # all stages have been run on good features, and none is run now
-    assert (run.folder / "models/head.keras").read_bytes() == head
+    assert (run.folder / "models/head.npz").read_bytes() == head
 
     output = run.dvc("exp", "run", "-S", "train.dropout=0.4", status=255)
     assert executed(output) == ["train"]

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
+from dermoscopy.features import store
 from dermoscopy.features.store import FeatureReader, FeaturesInfo, sealed, view_file
 from dermoscopy.runtime.errors import DataError
 from tests.support.feature_folder import write_feature_folder
@@ -38,16 +39,15 @@ def test_an_image_without_features_is_named(folder: Path) -> None:
         FeatureReader(folder).rows(["image_1", "image_9"])
 
 
-def test_a_view_gives_the_rows_asked_for(folder: Path, features: NDArray[np.float32]) -> None:
+@pytest.mark.parametrize("held", [0, 2**20], ids=["read", "held"])
+def test_a_view_gives_the_rows_asked_for(
+    folder: Path, features: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch, held: int
+) -> None:
+    monkeypatch.setattr(store, "HELD", held)
     rows = np.array([5, 0, 5])
     view = FeatureReader(folder).view(1, rows)
     assert view.dtype == np.float32
     assert np.array_equal(view, features[rows, 1])
-
-
-def test_all_views_stand_beside_each_other(folder: Path, features: NDArray[np.float32]) -> None:
-    rows = np.array([3, 2])
-    assert np.array_equal(FeatureReader(folder).all_views(rows), features[rows])
 
 
 def test_each_image_gets_the_view_chosen_for_it(folder: Path, features: NDArray[np.float32]) -> None:
@@ -59,7 +59,8 @@ def test_the_number_of_views_includes_the_image_itself(folder: Path) -> None:
     assert FeatureReader(folder).info.views == VIEWS
 
 
-def test_opening_a_folder_and_reading_a_row_does_not_load_it(tmp_path: Path) -> None:
+def test_what_is_too_large_is_not_loaded_to_read_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "HELD", 15_000_000)
     write_feature_folder(tmp_path / "features", np.ones((2_000, 2, 1_000), np.float32))  # 16 MB
     tracemalloc.start()
     try:
@@ -152,9 +153,10 @@ def test_an_index_without_images_is_noticed(folder: Path) -> None:
         FeatureReader(folder)
 
 
-def test_a_view_that_becomes_shorter_while_it_is_open_is_noticed(folder: Path) -> None:
+def test_a_view_that_becomes_shorter_while_it_is_open_is_noticed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "HELD", 0)
     reader = FeatureReader(folder)
     path = view_file(folder, 1)
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(DataError, match="became shorter"):
-        reader.all_views(np.arange(IMAGES))
+        reader.view(1, np.arange(IMAGES))

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from dermoscopy.features.backbones import read_backbone_info
 from dermoscopy.features.networks import load_backbone, write_backbone
-from dermoscopy.model.activation_maps import LastMaps, LinearHead, linear_head
-from dermoscopy.model.head import build_head
+from dermoscopy.model.activation_maps import LastMaps
+from dermoscopy.model.head import Head
 from dermoscopy.runtime.errors import BackboneError
 
 CLASSES = 5
@@ -34,31 +34,22 @@ def images() -> NDArray[np.uint8]:
 
 
 @pytest.fixture(scope="module")
-def head(backbone: Any, images: NDArray[np.uint8]) -> Any:
+def head(backbone: Any, images: NDArray[np.uint8]) -> Head:
     """A head with random weights, as large as the features of random networks are small: 1e-12."""
     features = np.asarray(backbone([images.astype(np.float32)]), np.float64)
-    head = build_head(features.mean(axis=0), np.full(features.shape[1], 4.0), dropout=0.5, classes=CLASSES)
     random = np.random.default_rng(1)
     kernel = random.normal(size=(features.shape[1], CLASSES)) / features.std()
-    head.layers[-1].set_weights([kernel, random.normal(size=CLASSES)])
-    return head
-
-
-@pytest.fixture(scope="module")
-def linear(head: Any) -> LinearHead:
-    return linear_head(head)
+    deviation, bias = np.full(features.shape[1], 2), random.normal(size=CLASSES)
+    return Head(*(array.astype(np.float32) for array in (features.mean(axis=0), deviation, kernel, bias)))
 
 
 def test_the_mean_of_a_map_and_the_bias_are_the_logit(
-    keras: Any, backbone: Any, last_maps: LastMaps, images: NDArray[np.uint8], head: Any, linear: LinearHead
+    backbone: Any, last_maps: LastMaps, images: NDArray[np.uint8], head: Head
 ) -> None:
-    head_without_softmax = keras.Sequential([head.layers[0], keras.layers.Dense(CLASSES)])
-    features = backbone([images.astype(np.float32)])
-    head_without_softmax(features)
-    head_without_softmax.layers[-1].set_weights(head.layers[-1].get_weights())
-    expected = np.asarray(head_without_softmax(features))
-    maps = [linear.activation_maps(last_maps.maps(image)) for image in images]
-    found = np.stack([of_image.mean(axis=(0, 1)) + linear.bias for of_image in maps])
+    features = np.asarray(backbone([images.astype(np.float32)]), np.float64)
+    expected = (features - head.mean) / head.deviation @ head.kernel + head.bias
+    maps = [head.activation_maps(last_maps.maps(image)) for image in images]
+    found = np.stack([of_image.mean(axis=(0, 1)) + head.bias for of_image in maps])
     assert np.abs(expected - expected.mean(axis=0)).max() > 1  # more than the bias
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
 
@@ -78,17 +69,15 @@ def test_maps_keep_the_places_of_the_image(keras: Any, images: NDArray[np.uint8]
         assert places.tolist() == [[row, column]]
 
 
-def test_a_map_has_a_value_for_each_place_and_class(
-    last_maps: LastMaps, images: NDArray[np.uint8], linear: LinearHead
-) -> None:
+def test_a_map_has_a_value_for_each_place_and_class(last_maps: LastMaps, images: NDArray[np.uint8], head: Head) -> None:
     maps = last_maps.maps(images[0])
     assert maps.shape == (2, 2, 1280)
-    assert linear.activation_maps(maps).shape == (2, 2, CLASSES)
+    assert head.activation_maps(maps).shape == (2, 2, CLASSES)
 
 
-def test_the_average_training_feature_adds_nothing(linear: LinearHead) -> None:
-    maps = np.broadcast_to(linear.mean, (2, 2, len(linear.mean))).astype(np.float32)
-    np.testing.assert_allclose(linear.activation_maps(maps), 0, atol=1e-3)
+def test_the_average_training_feature_adds_nothing(head: Head) -> None:
+    maps = np.broadcast_to(head.mean, (2, 2, len(head.mean))).astype(np.float32)
+    np.testing.assert_allclose(head.activation_maps(maps), 0, atol=1e-3)
 
 
 def test_a_backbone_that_is_missing_damaged_or_ends_otherwise_is_refused(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dermoscopy.model import classifier
 from dermoscopy.model.classifier import Classifier, image_files
-from dermoscopy.model.head import load_head, predict_probabilities
+from dermoscopy.model.head import load_head
 from dermoscopy.model.members import Member
 from dermoscopy.runtime.errors import DataError
 from tests.support.classifier_project import CLASSES, PRIOR, compute_features, write_classifier
@@ -90,8 +90,7 @@ def test_probabilities_are_those_of_the_features_stage_and_the_head(
     project: Path, files: list[Path], features: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch, tta: bool
 ) -> None:
     monkeypatch.setattr(classifier, "FILES_AT_A_TIME", 2)
-    of_views = predict_probabilities(load_head()[0], features.reshape(-1, features.shape[-1]))
-    of_views = of_views.reshape(*features.shape[:2], -1)
+    of_views = load_head()[0].probabilities(features)
     expected = of_views.mean(axis=1) if tta else of_views[:, 0]
 
     blocks = list(Classifier().predict_files(files, tta))
@@ -139,7 +138,7 @@ def test_a_head_of_another_backbone_is_refused(
     trained: Path, backbones: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(backbones["weights"], tmp_path / "models/backbone")
-    for name in ("head.keras", "head.json"):
+    for name in ("head.npz", "head.json"):
         shutil.copy(trained / "models" / name, tmp_path / "models")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match="was trained on another backbone"):

@@ -1,14 +1,14 @@
 """Clinical variables as numbers behind the features."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from numpy.typing import NDArray
 
+from dermoscopy.model.activation_maps import clinical_shifts
 from dermoscopy.model.clinical import ClinicalEncoder, ClinicalFeatures, fit_encoder
+from dermoscopy.model.training import predict_views, train_head
 from dermoscopy.runtime.errors import DataError
 from tests.support.feature_folder import write_feature_folder
 from tests.support.params_file import PARAMS
@@ -101,16 +101,11 @@ def test_numbers_stand_behind_every_view_of_their_image(tmp_path: Path, training
     rows = np.array([2, 0])
     for view in range(2):
         assert np.array_equal(both.view(view, rows), np.concatenate([values[rows, view], numbers[rows]], axis=1))
-    assert np.array_equal(both.all_views(rows)[..., :3], values[rows])
-    assert np.array_equal(both.all_views(rows)[:, 1, 3:], numbers[rows])
     mixed = both.random_views(rows, np.array([1, 0]))
     assert np.array_equal(mixed, np.concatenate([values[[2, 0], [1, 0]], numbers[rows]], axis=1))
 
 
-def test_a_head_learns_what_only_the_clinical_data_know(tmp_path: Path, keras: Any) -> None:
-    from dermoscopy.model.activation_maps import clinical_shifts, linear_head
-    from dermoscopy.model.training import predict_views, train_head
-
+def test_a_head_learns_what_only_the_clinical_data_know(tmp_path: Path) -> None:
     random = np.random.default_rng(1)
     features = write_feature_folder(tmp_path / "features", random.standard_normal((300, 1, 4)).astype(np.float32))
     target = random.integers(2, size=300)
@@ -124,18 +119,11 @@ def test_a_head_learns_what_only_the_clinical_data_know(tmp_path: Path, keras: A
     head, _ = train_head(both, images[:200], images[200:], 2, train)
     probabilities = predict_views(head, both, np.arange(200, 300))[:, 0]
     assert (probabilities.argmax(axis=1) == target[200:]).mean() > 0.95
-    linear = linear_head(head)
     rows = both.view(0, np.arange(5))
-    logits = linear.activation_maps(rows[:, None, None, :4])[:, 0, 0] + linear.shift(rows[:, 4:]) + linear.bias
-    expected = np.log(probabilities_of(head, rows))
+    logits = head.activation_maps(rows[:, None, None, :4])[:, 0, 0] + head.shift(rows[:, 4:]) + head.bias
+    expected = np.log(head.probabilities(rows).astype(np.float64))
     np.testing.assert_allclose(logits - logits[:, :1], expected - expected[:, :1], atol=1e-4)
-    shifts = clinical_shifts(linear, encoder)
+    shifts = clinical_shifts(head, encoder)
     assert list(shifts.index) == encoder.names
     against, towards = shifts.to_numpy(np.float64)[encoder.names.index("localization: face")]
     assert against < -0.5 < 0.5 < towards
-
-
-def probabilities_of(head: Any, features: NDArray[np.float32]) -> NDArray[np.float64]:
-    from dermoscopy.model.head import predict_probabilities
-
-    return predict_probabilities(head, features).astype(np.float64)

@@ -1,6 +1,6 @@
-"""The head: what it computes, that it is stored as it was, and which files are refused."""
+"""The head: what it computes, that Keras computes the same, that it is stored as it was, which files are refused."""
 
-import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from dermoscopy.features.backbones import BackboneInfo
-from dermoscopy.model.head import build_head, load_head, predict_probabilities, save_head
+from dermoscopy.model.head import Head, load_head
 from dermoscopy.model.head_info import HeadInfo, require_same_backbone
+from dermoscopy.model.keras_head import from_keras, to_keras
 from dermoscopy.runtime.errors import DataError
 from tests.model.conftest import CLASSES, DIM
 from tests.support.params_file import PARAMS
@@ -25,46 +26,54 @@ INFO = HeadInfo(
 
 
 @pytest.fixture
-def head() -> Any:
-    return build_head(np.linspace(2, 4, DIM), np.linspace(0.1, 2, DIM), dropout=0.5, classes=CLASSES)
+def head() -> Head:
+    random = np.random.default_rng(3)
+    return Head(
+        mean=np.linspace(2, 4, DIM, dtype=np.float32),
+        deviation=np.linspace(0.3, 1.5, DIM, dtype=np.float32),
+        kernel=(0.05 * random.normal(size=(DIM, CLASSES))).astype(np.float32),
+        bias=random.normal(size=CLASSES).astype(np.float32),
+    )
 
 
 @pytest.fixture
-def stored(head: Any, tmp_path: Path) -> tuple[Path, Path]:
+def stored(head: Head, tmp_path: Path) -> tuple[Path, Path]:
     """The files of the head and of its description."""
-    save_head(head, tmp_path / "head.keras")
+    head.save(tmp_path / "head.npz")
     (tmp_path / "head.json").write_text(INFO.model_dump_json(), encoding="utf-8")
-    return tmp_path / "head.keras", tmp_path / "head.json"
+    return tmp_path / "head.npz", tmp_path / "head.json"
 
 
-def test_the_head_normalizes_then_gives_probabilities(features: NDArray[np.float32]) -> None:
-    mean, variance = features.reshape(-1, DIM).mean(axis=0), features.reshape(-1, DIM).var(axis=0) + 0.1
-    head = build_head(mean.astype(np.float64), variance.astype(np.float64), dropout=0.5, classes=CLASSES)
-    kernel, bias = head.layers[-1].get_weights()
-    logits = (features[:50, 0] - mean) / np.sqrt(variance) @ kernel + bias
-    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    assert np.allclose(predict_probabilities(head, features[:50, 0]), expected, atol=1e-5)
+def test_the_head_standardises_then_gives_probabilities(head: Head, features: NDArray[np.float32]) -> None:
+    features = features[:50]
+    logits = (features - head.mean) / head.deviation @ head.kernel + head.bias
+    expected = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
+    found = head.probabilities(features)
+    assert found.dtype == np.float32
+    assert np.allclose(found, expected, atol=1e-5)
+    assert np.ptp(found[..., 0]) > 0.1
 
 
-def test_a_head_that_is_saved_and_loaded_in_safe_mode_gives_the_same_output(
-    head: Any, stored: tuple[Path, Path], features: NDArray[np.float32]
-) -> None:
+def test_keras_gives_the_same_probabilities_and_the_head_comes_back(head: Head, features: NDArray[np.float32]) -> None:
+    model = to_keras(head, dropout=0.5)
+    assert np.allclose(model.predict(features[:50, 0], verbose=0), head.probabilities(features[:50, 0]), atol=1e-6)
+    for name, array in asdict(from_keras(model)).items():
+        assert array.dtype == np.float32
+        assert np.allclose(array, getattr(head, name), rtol=1e-6), name
+
+
+def test_a_head_that_is_saved_and_loaded_is_the_same(head: Head, stored: tuple[Path, Path]) -> None:
     loaded, info = load_head(*stored)
     assert info == INFO
-    before, after = (predict_probabilities(model, features[:50, 0]) for model in (head, loaded))
-    assert np.array_equal(before, after)
+    assert all(np.array_equal(array, getattr(loaded, name)) for name, array in asdict(head).items())
 
 
-def test_the_same_head_is_the_same_bytes_whenever_it_is_saved(head: Any, stored: tuple[Path, Path]) -> None:
-    content = stored[0].read_bytes()
-    time.sleep(1.1)  # what Keras writes by itself has the time in seconds
-    again, _ = load_head(*stored)
-    for model in (head, again):
-        save_head(model, stored[0])
-        assert stored[0].read_bytes() == content
+def test_the_same_head_is_the_same_bytes(head: Head, stored: tuple[Path, Path], tmp_path: Path) -> None:
+    load_head(*stored)[0].save(tmp_path / "again.npz")
+    assert (tmp_path / "again.npz").read_bytes() == stored[0].read_bytes()
 
 
-@pytest.mark.parametrize("spoilt", ["head.keras", "head.json"])
+@pytest.mark.parametrize("spoilt", ["head.npz", "head.json"])
 @pytest.mark.parametrize("damage", ["missing", "empty", "cut short", "of something else"])
 def test_a_head_that_cannot_be_read_says_what_makes_one(stored: tuple[Path, Path], spoilt: str, damage: str) -> None:
     path = stored[0].with_name(spoilt)
@@ -78,6 +87,27 @@ def test_a_head_that_cannot_be_read_says_what_makes_one(stored: tuple[Path, Path
         }
         path.write_bytes(changed[damage])
     with pytest.raises(DataError, match=r"no trained head can be read from .*: run dvc repro train"):
+        load_head(*stored)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"bias": np.zeros(CLASSES + 1, np.float32)}, "its arrays do not fit together"),
+        ({"kernel": np.zeros(DIM, np.float32)}, "its arrays do not fit together"),
+        ({"mean": np.zeros((DIM, 1), np.float32)}, "its arrays do not fit together"),
+        ({"kernel": np.full((DIM, CLASSES), np.nan, np.float32)}, "it holds what is no number"),
+        ({"bias": np.array(["a", "b", "c"])}, "it holds what is no number"),
+        ({"other": np.zeros(3)}, "other"),
+        ({"kernel": np.zeros((DIM, 2), np.float32), "bias": np.zeros(2, np.float32)}, "it knows 2 classes, and .* 3"),
+    ],
+    ids=["bias", "flat kernel", "mean", "not a number", "text", "another array", "fewer classes"],
+)
+def test_arrays_that_are_no_head_are_refused(
+    head: Head, stored: tuple[Path, Path], changes: dict[str, Any], reason: str
+) -> None:
+    np.savez(stored[0], **asdict(head) | changes)
+    with pytest.raises(DataError, match=rf"no trained head can be read from .*head.npz \(.*{reason}"):
         load_head(*stored)
 
 

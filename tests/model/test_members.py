@@ -357,14 +357,14 @@ class TestRefusals:
         shutil.copytree(projects["a"], tmp_path / "stale")
         info = tmp_path / "stale/models/head.json"
         info.write_text(info.read_text().replace('"backbone":"', '"backbone":"0'))
-        with pytest.raises(DataError, match=r"^stale: models/head.keras was trained on another backbone than the one"):
+        with pytest.raises(DataError, match=r"^stale: models/head.npz was trained on another backbone than the one"):
             Classifier([member(projects, "a"), member({"stale": tmp_path / "stale"}, "stale")])
 
     @pytest.mark.parametrize(
         ("damaged", "message"),
         [
             ("head.json", "^hurt: no trained head can be read from models/head.json "),
-            ("head.keras", "^hurt: no trained head can be read from models/head.keras "),
+            ("head.npz", "^hurt: no trained head can be read from models/head.npz "),
             ("backbone/backbone.bin", "^hurt: models/backbone/backbone.bin is damaged or missing: "),
             ("backbone/backbone.json", "^hurt: models/backbone holds no backbone "),
         ],

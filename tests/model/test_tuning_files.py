@@ -56,7 +56,7 @@ def test_it_is_finished_after_all_epochs_or_when_patience_ends(
     assert tuned(tmp_path / "work", losses).finished == finished
 
 
-@pytest.mark.parametrize("name", ["progress.json", "head.keras", "epoch_1.weights.h5", "epoch_2.weights.h5"])
+@pytest.mark.parametrize("name", ["progress.json", "head.npz", "epoch_1.weights.h5", "epoch_2.weights.h5"])
 @pytest.mark.parametrize("harm", ["gone", "cut", "other"])
 def test_where_a_file_is_damaged_it_begins_anew(tmp_path: Path, name: str, harm: str) -> None:
     path = tuned(tmp_path / "work", [1.0, 0.8, 0.9]).folder / name

@@ -12,6 +12,8 @@ from scipy.special import softmax
 from benchmarks.workspace import Workspace, executed
 from dermoscopy.data.images import read_image
 from dermoscopy.features.views import Warp, render_views
+from dermoscopy.model.activation_maps import LastMaps
+from dermoscopy.model.head import load_head
 from dermoscopy.model.repetition import require_current_features
 from dermoscopy.runtime.errors import DataError
 from dermoscopy.runtime.params import load_params
@@ -70,14 +72,11 @@ def test_the_page_and_the_model_card_name_all_sizes(project: Workspace) -> None:
 def test_what_the_places_of_the_gallery_add_up_to_is_what_the_head_said(
     project: Workspace, predictions: pd.DataFrame, keras: Any
 ) -> None:
-    from dermoscopy.model.activation_maps import LastMaps, linear_head
-    from dermoscopy.model.head import load_head
-
-    head, _ = load_head(project.folder / "models/head.keras", project.folder / "models/head.json")
-    linear, last_maps = linear_head(head), LastMaps(project.folder / "models/backbone")
+    head, _ = load_head(project.folder / "models/head.npz", project.folder / "models/head.json")
+    last_maps = LastMaps(project.folder / "models/backbone")
     shown = predictions.head(5)
     for pixels, expected in zip(views_of(project, shown["path"]), shown.filter(regex="^p_").to_numpy(), strict=True):
-        logits = linear.activation_maps(last_maps.maps(pixels)).mean(axis=(0, 1)) + linear.bias
+        logits = head.activation_maps(last_maps.maps(pixels)).mean(axis=(0, 1)) + head.bias
         np.testing.assert_allclose(softmax(logits), expected, rtol=1e-3, atol=1e-6)
     assert 'src="data:image/webp' in (project.folder / "report/index.html").read_text()
 

@@ -14,6 +14,8 @@ from benchmarks.workspace import Workspace, executed
 from dermoscopy.data.images import read_image
 from dermoscopy.data.tables import read_table
 from dermoscopy.features.views import Warp, render_views
+from dermoscopy.model.activation_maps import LastMaps
+from dermoscopy.model.head import load_head
 from dermoscopy.scoring.metrics import HEADLINES, OF_A_CLASS
 from tests.support.drawn_project import STAGES, drawn_project
 
@@ -33,7 +35,7 @@ def results(workspace: Workspace) -> dict[str, bytes]:
     files = [*(workspace.folder / "data/features").iterdir(), *(workspace.folder / "models/backbone").iterdir()]
     files += [workspace.folder / "data" / name for name in ("manifest.csv", "split.csv")]
     files += [workspace.folder / "data" / name for name in ("predictions.csv", "predictions_tta.csv")]
-    files += [workspace.folder / "models/head.keras", workspace.folder / "models/head.json"]
+    files += [workspace.folder / "models/head.npz", workspace.folder / "models/head.json"]
     files += [workspace.folder / "metrics/metrics.json", workspace.folder / "plots/confusion_matrix.png"]
     files += [workspace.folder / "report/index.html", workspace.folder / "report/MODEL_CARD.md"]
     return {path.relative_to(workspace.folder).as_posix(): path.read_bytes() for path in files}
@@ -89,7 +91,7 @@ def test_predictions_hold_to_the_contract(first: Workspace) -> None:
 
 def test_dvc_finds_the_head_for_the_model_registry(first: Workspace) -> None:
     code = "from dvc.repo import Repo; print(Repo().artifacts.read()['dvc.yaml']['head'].path)"
-    assert first.python("-c", code).strip() == "models/head.keras"
+    assert first.python("-c", code).strip() == "models/head.npz"
 
 
 def test_a_run_is_found_in_the_history_of_git_by_what_its_page_says(first: Workspace) -> None:
@@ -131,19 +133,16 @@ def test_without_a_test_part_validation_is_scored_alone(first: Workspace) -> Non
 def test_each_backbone_of_the_readme_goes_through_the_whole_pipeline(
     name: str, dim: int, cache: Path, tmp_path: Path, keras: Any
 ) -> None:
-    from dermoscopy.model.activation_maps import LastMaps, linear_head
-    from dermoscopy.model.head import load_head
-
     workspace = drawn_project(tmp_path / "project", cache, backbone={"name": name, "image_size": 75})
     workspace.dvc("repro")
     assert np.load(workspace.folder / "data/features/view_001.npy").shape == (100, dim)
     assert workspace.metrics()["test"]["support"] > 0
     # what places add up to is what the head said
     folder, images = workspace.folder, read_table(workspace.folder / "data/manifest.csv").set_index("image_id")
-    head, _ = load_head(folder / "models/head.keras", folder / "models/head.json")
-    linear, last_maps = linear_head(head), LastMaps(folder / "models/backbone")
+    head, _ = load_head(folder / "models/head.npz", folder / "models/head.json")
+    last_maps = LastMaps(folder / "models/backbone")
     predictions = read_table(folder / "data/predictions.csv").head(5)
     for image_id, expected in zip(predictions["image_id"], predictions.filter(regex="^p_").to_numpy(), strict=True):
         pixels = render_views(read_image(folder / images["path"][image_id]), [Warp()], 75)[0]
-        logits = linear.activation_maps(last_maps.maps(pixels)).mean(axis=(0, 1)) + linear.bias
+        logits = head.activation_maps(last_maps.maps(pixels)).mean(axis=(0, 1)) + head.bias
         np.testing.assert_allclose(softmax(logits), expected, rtol=1e-3, atol=1e-6)

@@ -33,7 +33,7 @@ from ruamel.yaml import YAML
 seed = YAML(typ="safe").load(Path("params.yaml").read_text())["train"]["seed"]
 shutil.copytree(Path(PREPARED) / str(seed) / "models", "models", dirs_exist_ok=True)
 """
-PARTS = ["models/backbone", "models/head.keras", "models/head.json"]
+PARTS = ["models/backbone", "models/head.npz", "models/head.json"]
 EXPONENT = 1.5
 EVALUATE = PARAMS.evaluate.model_copy(update={"tta": False, "prior_exponent": 2})  # of the workspace
 
@@ -122,8 +122,8 @@ class TestMembers:
             assert [member.prior_exponent for member in members] == [0, 0, EXPONENT, 2]
             assert [member.tta for member in members] == [True, True, False, False]
             for member, seed in zip(members, (1, 4, 3, 2), strict=True):
-                expected = (prepared / str(seed) / "models/head.keras").read_bytes()
-                assert (member.head / "models/head.keras").read_bytes() == expected
+                expected = (prepared / str(seed) / "models/head.npz").read_bytes()
+                assert (member.head / "models/head.npz").read_bytes() == expected
             assert [member.backbone for member in members] == [members[i].backbone for i in (0, 1, 0, 0)]
             found = [read_backbone_info(members[0].backbone / "models/backbone")]
             found += [read_backbone_info(members[1].backbone / "models/finetuned")]
@@ -151,7 +151,7 @@ class TestMembers:
         [
             ("nothing", "nothing cannot be read ("),
             ("before~1", "before~1 cannot be read ("),
-            ("stale", "stale: models/head.keras was trained on another backbone than the one that is there"),
+            ("stale", "stale: models/head.npz was trained on another backbone than the one that is there"),
             ("classes", "with and classes know different classes (only with has bkl; only classes has bcc): "),
         ],
     )

@@ -13,6 +13,7 @@ from dermoscopy.features.backbones import read_backbone_info
 from dermoscopy.features.engines.choice import load_engine
 from dermoscopy.features.extraction import prepare_views
 from dermoscopy.model.clinical import ClinicalEncoder
+from dermoscopy.model.head import Head
 from dermoscopy.model.head_info import HeadInfo
 from tests.support.params_file import PARAMS
 
@@ -42,7 +43,7 @@ def write_classifier(
 ) -> None:
     """Write models/ into a folder: a copy of a backbone, and a head that tells these features, (n, dim), apart.
 
-    With `clinical` the head tells its numbers apart as well. Call `start_keras` first.
+    With `clinical` the head tells its numbers apart as well.
 
     Args:
         folder: of the project.
@@ -63,15 +64,13 @@ def write_classifier(
         }
         | described
     )
-    from dermoscopy.model.head import build_head, save_head
-
     shutil.copytree(backbone, folder / "models/backbone")
     if clinical:
         numbers = np.random.default_rng(1).normal(size=(len(features), len(clinical.names)))
         features = np.concatenate([features, numbers.astype(np.float32)], axis=1)
-    head = build_head(features.mean(axis=0, dtype=np.float64), np.ones(features.shape[1]), 0.5, len(info.classes))
+    mean = features.mean(axis=0, dtype=np.float64)
     kernel = np.random.default_rng(seed).normal(size=(features.shape[1], len(info.classes)))
-    spread = ((features - features.mean(axis=0)) @ kernel).std()
-    head.layers[-1].set_weights([kernel / spread, np.zeros(len(info.classes))])
-    save_head(head, folder / "models/head.keras")
+    kernel /= ((features - mean) @ kernel).std()
+    arrays = mean, np.ones(len(mean)), kernel, np.zeros(len(info.classes))
+    Head(*(array.astype(np.float32) for array in arrays)).save(folder / "models/head.npz")
     (folder / "models/head.json").write_text(info.model_dump_json(), encoding="utf-8")
