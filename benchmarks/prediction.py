@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from benchmarks.made_up import write_images
 from benchmarks.processes import stage_environment
-from benchmarks.startup import Imports
+from benchmarks.startup import Imports, import_tensorflow
 from benchmarks.timing import Row, alternate, summarize, timed
 from benchmarks.variation import make_finished_project
 from dermoscopy.data.images import configure_image_libraries, read_image
@@ -19,7 +19,6 @@ from dermoscopy.features.backbones import read_backbone_info
 from dermoscopy.features.finetuned import final_backbone
 from dermoscopy.features.views import Warp, render_views
 from dermoscopy.model.classifier import Classifier
-from dermoscopy.runtime.keras_start import start_keras
 
 IMAGES = 64
 SINGLE = 20  # how many of them are also predicted one at a time
@@ -37,9 +36,10 @@ def measure() -> dict[str, list[Row]]:
         processes: dict[str, Callable[[], object]] = {
             "the command, one image": partial(run_python, project, "-m", "tools.predict", "--no-tta", image),
             "of that, imports": Imports(project, "tools.predict", "--no-tta", image).load,
+            "import tensorflow, for comparison": import_tensorflow,
         }
         seconds = alternate(processes, ROUNDS)
-        # in a process of its own, because Keras has one backend in each
+        # in a process of its own, which has loaded nothing yet
         code = f"from {__name__} import print_parts; print_parts()"
         parts = [json.loads(run_python(project, "-c", code)) for _ in range(ROUNDS)]
     seconds |= {name: [value for part in parts for value in part[name]] for name in parts[0]}
@@ -63,9 +63,6 @@ def print_parts() -> None:
     configure_image_libraries()
     files = sorted((NEW / "images").iterdir())
     size = read_backbone_info(final_backbone()).side
-    start_keras(seed=0, backend="openvino")
-    import dermoscopy.model.head  # noqa: F401 - imports are measured apart
-
     loading = timed(Classifier)
     classifier = Classifier()
 

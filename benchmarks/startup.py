@@ -13,7 +13,7 @@ from dermoscopy.runtime.workspace import PROJECT
 
 ROUNDS = 3
 # stages that never import TensorFlow (features: on a CPU); their start-up has a target
-WITHOUT_TENSORFLOW = ("download", "manifest", "split", "finetune", "features", "evaluate", "report")
+WITHOUT_TENSORFLOW = ("download", "manifest", "split", "finetune", "features", "train", "evaluate", "report")
 
 # Runs a module as a command, then writes the names of all modules that it imported, in that order.
 RUN = """
@@ -55,6 +55,11 @@ def start(code: str) -> str:
     """Run a line of Python in the checkout, and return what it prints."""
     result = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, stdout=subprocess.PIPE, text=True, check=True)
     return result.stdout.strip()
+
+
+def import_tensorflow() -> None:
+    """Start Python and import TensorFlow: the yardstick of what a user waits for, as fast or slow as the machine is."""
+    subprocess.run([sys.executable, "-c", "import tensorflow"], stderr=subprocess.DEVNULL, check=True)
 
 
 class Imports:

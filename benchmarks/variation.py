@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from statistics import mean
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -18,8 +19,8 @@ import pandas as pd
 from benchmarks.made_up import learnable_features, write_images, write_made_up_features
 from benchmarks.processes import stage_seconds, timed_lines
 from benchmarks.real_data import IMAGES_IN_PLACE, MOBILENET, has_real_data
-from benchmarks.startup import Imports
-from benchmarks.timing import Row, alternate, summarize
+from benchmarks.startup import Imports, import_tensorflow
+from benchmarks.timing import Row, alternate, summarize, timed
 from benchmarks.workspace import Workspace
 from dermoscopy.data.sources.sample import plan
 from dermoscopy.features.backbones import read_backbone_info
@@ -98,9 +99,11 @@ def write_stage_features(project: Path) -> None:
 
 
 def vary(workspace: Workspace, dropout: float) -> dict[str, Any]:
-    """Run a variation; return the seconds of its parts, and its results."""
+    """Run a variation; return the seconds of its parts and of an import of TensorFlow beside it, and its results."""
+    tensorflow = [timed(import_tensorflow)]
     command = [sys.executable, "-m", "dvc", "exp", "run", "-S", f"train.dropout={dropout}"]
     lines = timed_lines(command, workspace.folder)
+    tensorflow.append(timed(import_tensorflow))
     stages = stage_seconds(lines)
     total = lines[-1][0]
     test = workspace.metrics()["test"]
@@ -109,6 +112,8 @@ def vary(workspace: Workspace, dropout: float) -> dict[str, Any]:
         "s": total,
         "DVC, s": total - sum(stages.values()),
         **{f"{stage}, s": seconds for stage, seconds in stages.items()},
+        "import tensorflow, s": mean(tensorflow),
+        "times import tensorflow": total / mean(tensorflow),
         "epochs": len(pd.read_csv(workspace.folder / TRAINING_CURVES / "eval/loss.tsv", sep="\t")),
         "accuracy": test["accuracy"],
         "balanced accuracy": test["balanced_accuracy"],

@@ -1,7 +1,8 @@
 """Commands for people, outside the pipeline; each is run as `python -m tools.NAME`."""
 
-from dermoscopy.runtime.environment import require_environment
+from dermoscopy.runtime.environment import forbid_telemetry, require_environment
 from dermoscopy.runtime.interrupt import leave_on_interrupt
 
 leave_on_interrupt()
 require_environment()
+forbid_telemetry()

@@ -1,4 +1,4 @@
-"""The Python of the project's environment, which has the packages of requirements.txt."""
+"""The Python of the project's environment: that it has the packages of requirements.txt, and that they keep quiet."""
 
 import sys
 from importlib.util import find_spec
@@ -14,3 +14,11 @@ def require_environment() -> None:
             f"error: {sys.executable} lacks the packages of this project, such as dvclive: run "
             "`source .venv/bin/activate` first, or `make repro`, which makes that environment"
         )
+
+
+def forbid_telemetry() -> None:
+    """Keep OpenVINO from telling Google Analytics of each import and conversion, as it does unless CI is set.
+
+    It does without the package that sends; with it, it also copies the whole process for each message.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type] # None: an import of it fails

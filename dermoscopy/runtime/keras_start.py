@@ -1,4 +1,4 @@
-"""The one place where Keras starts: on our backend, with our settings, quietly, whatever the user has configured.
+"""The one place where Keras starts: on TensorFlow, with our settings, quietly, whatever the user has configured.
 
 Modules that import Keras at their top say so, and are imported after `start_keras`.
 """
@@ -9,7 +9,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
 
 from dermoscopy.runtime.errors import PipelineError
 
@@ -19,21 +18,19 @@ _OVERRIDDEN = ("TF_USE_LEGACY_KERAS", "KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_E
 _one_at_a_time = threading.Lock()  # standard error belongs to the whole process
 
 
-def start_keras(seed: int, backend: Literal["tensorflow", "openvino"] = "tensorflow") -> None:
-    """Import Keras on a backend; on TensorFlow with every generator seeded and deterministic operations only.
+def start_keras(seed: int) -> None:
+    """Import Keras and TensorFlow, with every generator seeded and deterministic operations only.
 
     `import keras` is ordinary from then on. keras.json and Keras' environment variables have no effect.
-    The import of TensorFlow takes seconds, and a GPU's memory: call it only where the work needs TensorFlow.
+    The import takes seconds, and a GPU's memory: call it only where the work needs them.
 
     Args:
         seed: of Keras', NumPy's and Python's global generators.
-        backend: what computes. OpenVINO can only infer, and takes a second to import. If Keras already runs on
-            TensorFlow, it stays there.
 
     Raises:
-        PipelineError: Keras runs on OpenVINO already and TensorFlow is needed, or it refuses keras.json.
+        PipelineError: Keras refuses keras.json.
     """
-    os.environ["KERAS_BACKEND"] = backend  # read once, when Keras is imported
+    os.environ["KERAS_BACKEND"] = "tensorflow"  # read once, when Keras is imported
     os.environ["KERAS_NNX_ENABLED"] = "false"  # unset, keras.json would decide
     for name in _OVERRIDDEN:
         os.environ.pop(name, None)
@@ -43,18 +40,15 @@ def start_keras(seed: int, backend: Literal["tensorflow", "openvino"] = "tensorf
             import keras
         except (ValueError, TypeError, AttributeError) as error:  # the last two where it is JSON of another form
             raise PipelineError(f"Keras refuses its keras.json ({error}): fix or delete that file") from None
-    if keras.config.backend() not in (backend, "tensorflow"):
-        raise PipelineError(f"Keras runs on {keras.config.backend()} in this process, and {backend} is needed")
     keras.config.set_floatx("float32")
     keras.config.set_dtype_policy("float32")
     keras.config.set_epsilon(1e-7)
     keras.config.set_image_data_format("channels_last")
-    if keras.config.backend() == "tensorflow":
-        import tensorflow as tf
+    import tensorflow as tf
 
-        keras.utils.set_random_seed(seed)
-        tf.config.experimental.enable_op_determinism()
-        tf.config.experimental.enable_tensor_float_32_execution(False)  # on GPUs it costs three digits
+    keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()
+    tf.config.experimental.enable_tensor_float_32_execution(False)  # on GPUs it costs three digits
 
 
 @contextmanager

@@ -33,9 +33,10 @@ def draw_confusion_matrix(predictions: pd.DataFrame, title: str, path: Path) -> 
     figure = Figure(figsize=(size + 1, size), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(percentages, cmap="Blues", vmin=0, vmax=100)
-    plain = {"parse_math": False, "fontfamily": families}
-    axes.set_xticks(range(len(names)), names, rotation="vertical" if longest > UPRIGHT else "horizontal", **plain)
-    axes.set_yticks(range(len(names)), names, **plain)
+    axes.set_xticks(range(len(names)), names, rotation="vertical" if longest > UPRIGHT else "horizontal")
+    axes.set_yticks(range(len(names)), names)
+    for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
+        label.set(parse_math=False, fontfamily=families)
     for (row, column), count in np.ndenumerate(counts):
         share = percentages[row, column]
         colour = "white" if share > DARK else "black"

@@ -26,7 +26,7 @@ def test_a_stage_that_needs_no_tensorflow_does_not_import_it_when_it_runs(projec
     assert "tensorflow" not in modules
 
 
-def test_what_train_imports_late_is_counted(project: Workspace) -> None:
-    imports = Imports(project.folder, "stages.train")
+def test_what_a_stage_imports_late_is_counted(project: Workspace) -> None:
+    imports = Imports(project.folder, "stages.backbone")
     assert "tensorflow" in imports.modules
     imports.load()

@@ -50,3 +50,11 @@ def test_the_environment_that_make_makes_has_its_commands_first_on_path_without_
     inner = [show[0], "-c", "import shutil; print(shutil.which('python'))"]
     found = subprocess.run(inner, env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=True).stdout
     assert found.strip() == str(venv / "bin/python")
+
+
+@pytest.mark.parametrize("package", ["stages", "tools"])
+def test_openvino_tells_nobody_of_its_use(tmp_path: Path, package: str) -> None:
+    variables = {"HOME": str(tmp_path), "CI": ""}  # where CI is true, it is silent anyway
+    command = [sys.executable, "-c", f"import {package}; import openvino; openvino.convert_model"]
+    subprocess.run(command, cwd=PROJECT, env=os.environ | variables, check=True)
+    assert not (tmp_path / "intel").exists()  # what it says is counted there

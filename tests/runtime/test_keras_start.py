@@ -12,6 +12,7 @@ import pytest
 from dermoscopy.runtime.workspace import PROJECT
 
 OURS = {
+    "backend": "tensorflow",
     "floatx": "float32",
     "epsilon": 1e-7,
     "image_data_format": "channels_last",
@@ -32,12 +33,12 @@ VARIABLES = {
 }
 
 START = """
-import json, sys
+import json
 from dermoscopy.runtime.commands import run_command
 from dermoscopy.runtime.keras_start import start_keras
 
 def main():
-    start_keras(1, *sys.argv[1:])
+    start_keras(1)
     import keras
     layer = keras.layers.Dense(2)
     layer.build((None, 3))
@@ -58,14 +59,14 @@ run_command(main)
 """
 
 
-def start(home: Path, configuration: str | None, *backend: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+def start(home: Path, configuration: str | None, **variables: str) -> "subprocess.CompletedProcess[str]":
     """Start Keras as a command does, in the home of a user who has this keras.json, and print its settings."""
     if configuration is not None:
         (home / ".keras").mkdir()
         (home / ".keras/keras.json").write_text(configuration)
     own = {name: value for name, value in os.environ.items() if not name.startswith(("KERAS_", "TF_"))}
     return subprocess.run(
-        [sys.executable, "-c", START, *backend],
+        [sys.executable, "-c", START],
         env=own | {"HOME": str(home), "PYTHONPATH": str(PROJECT)} | variables,
         capture_output=True,
         text=True,
@@ -79,20 +80,14 @@ def settings(result: "subprocess.CompletedProcess[str]") -> dict[str, Any]:
     return dict(json.loads(result.stdout))
 
 
-@pytest.mark.parametrize("backend", [pytest.param("tensorflow", marks=pytest.mark.slow), "openvino"])
-def test_nothing_that_a_user_has_configured_changes_our_settings(tmp_path: Path, backend: str) -> None:
-    assert settings(start(tmp_path, json.dumps(THEIRS), backend, **VARIABLES)) == OURS | {"backend": backend}
-
-
-@pytest.mark.slow
-def test_keras_runs_on_tensorflow_unless_openvino_is_asked_for(tmp_path: Path) -> None:
-    assert settings(start(tmp_path, None)) == OURS | {"backend": "tensorflow"}
+def test_nothing_that_a_user_has_configured_changes_our_settings(tmp_path: Path) -> None:
+    assert settings(start(tmp_path, json.dumps(THEIRS), **VARIABLES)) == OURS
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("configuration", ["", "{", "{}", '{"nnx_enabled": true}', '{"epsilon": 0.5}'], ids=str)
 def test_a_keras_json_that_keras_can_read_or_ignores_does_no_harm(tmp_path: Path, configuration: str) -> None:
-    assert settings(start(tmp_path, configuration, "openvino")) == OURS | {"backend": "openvino"}
+    assert settings(start(tmp_path, configuration)) == OURS
 
 
 @pytest.mark.parametrize(
@@ -108,24 +103,8 @@ def test_a_keras_json_that_keras_can_read_or_ignores_does_no_harm(tmp_path: Path
     ],
 )
 def test_a_keras_json_that_keras_refuses_is_one_line_that_says_so(tmp_path: Path, configuration: str) -> None:
-    result = start(tmp_path, configuration, "openvino")
+    result = start(tmp_path, configuration)
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr.startswith("error: Keras refuses its keras.json (")
     assert result.stderr.endswith("): fix or delete that file\n")
     assert result.stderr.count("\n") == 1
-
-
-@pytest.mark.slow
-def test_openvino_cannot_become_tensorflow_in_the_same_process(tmp_path: Path) -> None:
-    code = (
-        "from dermoscopy.runtime.commands import run_command\n"
-        "from dermoscopy.runtime.keras_start import start_keras\n"
-        "start_keras(1, 'openvino')\n"
-        "start_keras(2, 'openvino')\n"
-        "run_command(lambda: start_keras(1))\n"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", code], cwd=PROJECT, env=os.environ, capture_output=True, text=True, check=False
-    )
-    assert result.returncode == 1
-    assert result.stderr == "error: Keras runs on openvino in this process, and tensorflow is needed\n"
