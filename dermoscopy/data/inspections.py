@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,26 +38,26 @@ class Inspections:
 
     def __init__(self) -> None:
         """Read what an earlier run kept, here or, in a copy for an experiment, in the project; nothing if damaged."""
-        self._known: dict[str, tuple[tuple[str, ...], Inspection]] = {}
+        self._known: dict[str, tuple[str, int, int, int, int, str]] = {}
         path = INSPECTIONS if INSPECTIONS.exists() else project_folder() / INSPECTIONS
         try:
             with path.open(encoding="utf-8", newline="") as stream:
-                for name, *state, width, height, sha256 in csv.reader(stream):
-                    self._known[name] = (tuple(state), Inspection(int(width), int(height), sha256))
+                for name, code, size, modified, width, height, sha256 in csv.reader(stream):
+                    state = (sys.intern(code), int(size), int(modified))
+                    self._known[name] = (*state, int(width), int(height), sha256)
         except (OSError, ValueError, csv.Error):
             self._known.clear()
 
     def __call__(self, file: ListedFile) -> Inspection:
         """Return what `inspect` does; threads may call this at the same time."""
-        state = (CODE, str(file.bytes), str(file.modified))
-        known, inspection = self._known.get(file.path, (None, None))
-        if inspection is None or known != state:
-            inspection = inspect(file)
-            self._known[file.path] = (state, inspection)
-        return inspection
+        state = (CODE, file.bytes, file.modified)
+        known = self._known.get(file.path)
+        if known is None or known[:3] != state:
+            known = self._known[file.path] = (*state, *inspect(file))
+        return Inspection(*known[3:])
 
     def keep(self) -> None:
         """Write all inspections, the last of each path."""
         with replacing(INSPECTIONS) as partial, partial.open("w", encoding="utf-8", newline="") as stream:
             rows = csv.writer(stream)
-            rows.writerows((name, *state, *inspection) for name, (state, inspection) in sorted(self._known.items()))
+            rows.writerows((name, *self._known[name]) for name in sorted(self._known))

@@ -146,7 +146,7 @@ def read_table_of_images(table: LabelTable) -> pd.DataFrame:
         found[name] = found[name].mask(found[name].str.lower().isin(nothing), "")
     for name in ("sex", "localization"):
         if name in found:
-            found[name] = found[name].str.lower()
+            found[name] = found[name].str.lower().map(sys.intern)
     if "age" in found:
         found["age"] = _ages(found["age"], path, table.named["age"])
     return check_values(found, path, table.named | {"file": table.named["image_id"]})
@@ -171,7 +171,8 @@ def image_ids(files: "pd.Series[str]") -> "pd.Series[str]":
 
 def class_names(written: "pd.Series[str]") -> "pd.Series[str]":
     """Return the names of classes: lower-case, in NFC, single blanks inside and none around."""
-    return written.str.normalize("NFC").str.split().str.join(" ").str.lower()
+    names = written.str.normalize("NFC").str.split().str.join(" ").str.lower()
+    return names.map(sys.intern)  # a million images share a few strings
 
 
 def join(labels: pd.DataFrame, other: pd.DataFrame, path: Path, other_path: Path) -> pd.DataFrame:
@@ -181,7 +182,7 @@ def join(labels: pd.DataFrame, other: pd.DataFrame, path: Path, other_path: Path
         DataError: both know an image's lesion or patient, and not the same.
     """
     ours = labels["file"]
-    meant = {name: found[0] for name, found in match_names(other["file"], ours).items() if len(found) == 1}
+    meant = {name: found[0] for name, found in match_names(other["file"], ours, str) if len(found) == 1}
     if not meant:
         print(f"warning: {other_path} names none of the images of {path}: it is not used", file=sys.stderr)
         return labels

@@ -1,6 +1,7 @@
 """data/listing.csv: what the user's folder holds, by name, size and time."""
 
 import csv
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,7 +24,7 @@ def read_listing(path: Path = LISTING) -> list[ListedFile]:
     try:
         with path.open(encoding="utf-8", newline="") as stream:
             return [
-                ListedFile(row["kind"], row["path"], int(row["bytes"]), int(row["modified"]))
+                ListedFile(sys.intern(row["kind"]), row["path"], int(row["bytes"]), int(row["modified"]))
                 for row in csv.DictReader(stream)
             ]
     except (OSError, ValueError, KeyError, TypeError) as error:

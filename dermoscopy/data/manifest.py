@@ -19,6 +19,7 @@ from dermoscopy.runtime.errors import DataError, first_few, one_line
 from dermoscopy.runtime.params import Data
 from dermoscopy.runtime.paths import FOUND_LESIONS, REJECTED
 from dermoscopy.runtime.progress import progress, tick
+from dermoscopy.runtime.threads import map_ahead
 
 # How many of a kind a line names.
 SHOWN = 5
@@ -51,18 +52,7 @@ def check_data(data: Data) -> CheckedData:
     Raises:
         DataError: a table or, unless they are skipped, an image cannot be used, or there are no two classes.
     """
-    labels, images = read_raw(data)
-    files = match_files(labels["file"], images)
-    labelled = {file.path for name in labels["file"][labels["label"] != ""] for file in files[name]}
-    unlabelled = [image.path for image in images if image.path not in labelled]
-    if unlabelled and data.on_unlabelled == "fail":
-        raise DataError(
-            f"{len(unlabelled)} of {len(images)} images have no label: {first_few(unlabelled)}; label them, or set "
-            "data.on_unlabelled=ignore to leave them out"
-        )
-    labels = labels[labels["label"] != ""]
-    if labels.empty:
-        raise DataError(f"none of {len(images)} images has a label: fill in the column of the classes")
+    labels, files, unlabelled = read_labelled(data)
     dataset = None if data.source == "sample" else dataset_of(labels)
     if data.lesions == "found":
         labels = labels.assign(lesion_id=found_lesions(labels))
@@ -71,6 +61,7 @@ def check_data(data: Data) -> CheckedData:
         found, rejected = inspect_images(labels, files, inspections)
     finally:
         inspections.keep()  # also for the run after one that fails
+    del files, inspections  # of a million images half a gigabyte, which the tables can use
     if len(rejected) and data.on_bad_image == "fail":
         raise DataError(
             f"{len(rejected)} of {len(labels)} labelled images are bad: "
@@ -95,6 +86,27 @@ def check_data(data: Data) -> CheckedData:
         contradictory_lesions=find_contradictory_lesions(manifest),
         dataset=dataset,
     )
+
+
+def read_labelled(data: Data) -> tuple[pd.DataFrame, dict[str, list[ListedFile]], list[str]]:
+    """Return the labels of images that have one, see `read_raw`; what each `file` means; the image files without label.
+
+    Raises:
+        DataError: a table cannot be used, or has no label, or images have none and are not to be ignored.
+    """
+    labels, images = read_raw(data)
+    files = match_files(labels["file"], images)
+    labels = labels[labels["label"] != ""]
+    labelled = {file.path for name in labels["file"] for file in files[name]}
+    unlabelled = [image.path for image in images if image.path not in labelled]
+    if unlabelled and data.on_unlabelled == "fail":
+        raise DataError(
+            f"{len(unlabelled)} of {len(images)} images have no label: {first_few(unlabelled)}; label them, or set "
+            "data.on_unlabelled=ignore to leave them out"
+        )
+    if labels.empty:
+        raise DataError(f"none of {len(images)} images has a label: fill in the column of the classes")
+    return labels, files, unlabelled
 
 
 def found_lesions(labels: pd.DataFrame) -> "pd.Series[str]":
@@ -144,24 +156,26 @@ def inspect_images(
         The good ones (`image_id, path, width, height, sha256`) and the bad ones (`image_id, reason`), in order.
     """
 
-    def look(image_id: str, file: str) -> tuple[str, Inspection] | str:
+    def look(image: tuple[str, str]) -> tuple[str, Inspection] | str:
+        image_id, file = image
         try:
             return choose_file(image_id, files[file], inspect)
         except DataError as error:
             return one_line(str(error))
 
-    good, bad = [], []
+    good: dict[str, list[str | int]] = {name: [] for name in ("image_id", "path", *Inspection._fields)}
+    bad = []
     image_ids = labels["image_id"]
     with progress(command, len(labels)) as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
-        for image_id, found in zip(image_ids, tick(pool.map(look, image_ids, labels["file"]), bar), strict=True):
+        images = zip(image_ids, labels["file"], strict=True)
+        looks = map_ahead(pool, look, images, ahead=4 * (os.cpu_count() or 1))
+        for image_id, found in zip(image_ids, tick(looks, bar), strict=True):
             if isinstance(found, str):
                 bad.append((image_id, found))
             else:
-                good.append((image_id, found[0], *found[1]))
-    return (
-        pd.DataFrame(good, columns=["image_id", "path", *Inspection._fields]),
-        pd.DataFrame(bad, columns=["image_id", "reason"]),
-    )
+                for column, value in zip(good.values(), (image_id, found[0], *found[1]), strict=True):
+                    column.append(value)
+    return pd.DataFrame(good), pd.DataFrame(bad, columns=["image_id", "reason"])
 
 
 def choose_file(
@@ -191,8 +205,9 @@ def find_duplicates(manifest: pd.DataFrame) -> list[pd.DataFrame]:
 
 def find_contradictory_lesions(manifest: pd.DataFrame) -> list[str]:
     """Return each lesion whose images have several labels, with them: `HAM_1 (mel and nv)`."""
-    labels = manifest[manifest["lesion_id"] != ""].groupby("lesion_id")["label"].unique()
-    return [f"{lesion} ({' and '.join(sorted(found))})" for lesion, found in labels[labels.str.len() > 1].items()]
+    found = manifest.loc[manifest["lesion_id"] != "", ["lesion_id", "label"]].drop_duplicates()
+    several = found[found.duplicated("lesion_id", keep=False)].groupby("lesion_id")["label"]
+    return [f"{lesion} ({' and '.join(sorted(labels))})" for lesion, labels in several]
 
 
 def count_classes(manifest: pd.DataFrame) -> pd.DataFrame:

@@ -1,29 +1,40 @@
 """Which file is meant by a name that may have folders, of this machine or another."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
+
+Item = TypeVar("Item")
 
 
-def match_names(wanted: Iterable[str], available: Iterable[str]) -> dict[str, list[str]]:
-    """Return which of `available` each of `wanted` means; both are names with or without folders, without suffix.
+def match_names(
+    wanted: Iterable[str], available: Iterable[Item], name_of: Callable[[Item], str]
+) -> Iterator[tuple[str, list[Item]]]:
+    """Yield each of `wanted` with what it means of `available`; names have folders or none, and no suffix.
 
     What has another name is another file. Where several have this name, folders decide: the longest common end of both,
     whatever stands before it. What is available belongs to the name that shares most with it.
     """
-    names: dict[str, list[str]] = {}
-    for name in available:
-        names.setdefault(_last(name), []).append(name)
-    of_name: dict[str, list[str]] = {}
-    for name in wanted:
-        of_name.setdefault(_last(name), []).append(name)
-    matched: dict[str, list[str]] = {}
-    for last, several in of_name.items():
-        found = names.get(last, [])
-        matched |= {several[0]: found} if len(several) == 1 and len(found) < 2 else _match_folders(several, found)
-    return matched
+    found_by_last = _grouped(available, lambda item: _last(name_of(item)))
+    for last, several in _grouped(wanted, _last).items():
+        found = found_by_last.get(last, [])
+        if len(several) == 1 and len(found) < 2:
+            yield several[0], found
+        else:
+            by_name = _grouped(found, name_of)
+            for name, meant in _match_folders(several, by_name).items():
+                yield name, [item for one in meant for item in by_name[one]]
 
 
-def _match_folders(wanted: Sequence[str], available: Sequence[str]) -> dict[str, list[str]]:
+def _grouped(items: Iterable[Item], key: Callable[[Item], str]) -> Mapping[str, list[Item]]:
+    """Return the items by their keys, in order."""
+    groups: dict[str, list[Item]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
+
+
+def _match_folders(wanted: Sequence[str], available: Iterable[str]) -> dict[str, list[str]]:
     """Return which of `available` each of `wanted` means, where all have one name but for folders."""
     by_end: dict[tuple[str, ...], list[str]] = {}
     for name in available:

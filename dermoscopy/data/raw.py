@@ -82,10 +82,10 @@ def labels_by_folder(images: Sequence[str], folder: Path) -> pd.DataFrame:
     return labels.assign(image_id=image_ids(labels["file"]))
 
 
-def match_files(wanted: Iterable[str], images: Sequence[ListedFile]) -> dict[str, list[ListedFile]]:
+def match_files(wanted: Iterable[str], images: Iterable[ListedFile]) -> dict[str, list[ListedFile]]:
     """Return the files that each of `wanted` means, which is `file` of labels; see `match_names`."""
-    files: dict[str, list[ListedFile]] = {}
-    for image in images:
-        name = normalize("NFC", image.path).removesuffix(PurePosixPath(image.path).suffix)
-        files.setdefault(name, []).append(image)
-    return {name: [file for one in found for file in files[one]] for name, found in match_names(wanted, files).items()}
+    return dict(match_names(wanted, images, _name))
+
+
+def _name(image: ListedFile) -> str:
+    return normalize("NFC", image.path).removesuffix(PurePosixPath(image.path).suffix)

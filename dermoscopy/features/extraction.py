@@ -1,12 +1,10 @@
 """The pass of the backbone over images: decode and warp in threads, ahead of the engine."""
 
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
-from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -19,11 +17,9 @@ from dermoscopy.features.views import draw_warp, render_views
 from dermoscopy.runtime.files import located
 from dermoscopy.runtime.params import Augmentation
 from dermoscopy.runtime.progress import progress, tick
+from dermoscopy.runtime.threads import map_ahead
 
 MEMORY = 128 * 2**20  # bytes of a chunk: features are far smaller, maps may not be
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 def compute_missing(
@@ -75,20 +71,3 @@ def prepare_views(image: ImageFile, views: tuple[int, ...], augmentation: Augmen
     """Return views, (len(views), size, size, 3), of an image."""
     warps = [draw_warp(augmentation, image.image_id, view) for view in views]
     return render_views(read_image(located(image.path), image.sha256), warps, size)
-
-
-def map_ahead(
-    pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Iterable[Item], ahead: int
-) -> Iterator[Result]:
-    """Yield function(item) in order, with at most `ahead` results computed before they are asked for.
-
-    So memory holds `ahead` results and, while they are computed, as many items at work as the pool has threads, however
-    many items there are.
-    """
-    waiting: deque[Future[Result]] = deque()
-    for item in items:
-        waiting.append(pool.submit(function, item))
-        if len(waiting) > ahead:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()

@@ -179,5 +179,8 @@ def located(path: str) -> Path:
 
     The copy has no file that neither Git nor DVC knows, such as images that the user keeps in the project.
     """
-    here, original = Path(path), project_folder() / path
-    return original if original.exists() and not here.exists() else here
+    here = Path(path)
+    if here.exists():
+        return here
+    original = project_folder() / path
+    return original if original.exists() else here

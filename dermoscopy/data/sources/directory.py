@@ -70,6 +70,6 @@ def _tables(folder: Path) -> Iterator[Path]:
 
 def listed(kind: str, paths: Sequence[Path]) -> list[ListedFile]:
     """Return files as they are now, or where one is a link its target; of one that leads nowhere, the link."""
-    status = [path.stat() if path.exists() else path.lstat() for path in paths]
+    status = (path.stat() if path.exists() else path.lstat() for path in paths)
     names = project_paths(paths)
     return [ListedFile(kind, name, s.st_size, s.st_mtime_ns) for name, s in zip(names, status, strict=True)]
