@@ -22,7 +22,7 @@ from dermoscopy.runtime.files import replacing
 from dermoscopy.runtime.params import Augmentation
 from dermoscopy.runtime.paths import FEATURES
 
-HELD = 2**29  # bytes: three times the features of HAM10000, three views of 1,280 numbers
+HELD = 2**29  # bytes, in each process: three times the features of HAM10000, three views of 1,280 numbers
 
 
 class FeaturesInfo(BaseModel):
@@ -90,7 +90,7 @@ def write_features(manifest: pd.DataFrame, chunks: list[ViewChunks], info: Featu
 
 
 class FeatureReader:
-    """The features of a folder: in memory where they take HELD bytes at most, or else read when they are asked for.
+    """The features of a folder: kept in memory where all take HELD bytes at most, else read when they are asked for.
 
     They are then read from the file, not through a memory map: a map counts as memory of the process, page by page,
     until all features are in it.
@@ -126,7 +126,7 @@ class FeatureReader:
         except (OSError, ValueError) as error:
             raise DataError(f"{folder} cannot be read ({error}): {remedy}") from None
         self._start = len(header)
-        self._held: list[NDArray[np.float32]] = []
+        self._held: dict[int, NDArray[np.float32]] = {}
         size = self._start + self.info.images * self.info.dim * np.dtype(np.float32).itemsize
         if not intact:
             raise DataError(f"{folder} is damaged, its files do not have the checksum of features.json: {remedy}")
@@ -136,10 +136,7 @@ class FeatureReader:
             augmentation = self.info.augmentation.model_copy(update={"views": views})
             seen = {"keys": self.info.keys[: views + 1], "augmentation": augmentation}
             self.info = self.info.model_copy(update=seen)
-        if 4 * self.info.dim * self.info.images * self.info.views <= HELD:
-            shape = (self.info.images, self.info.dim)
-            files = self._files[: self.info.views]
-            self._held = [np.fromfile(file, np.float32, offset=self._start).reshape(shape) for file in files]
+        self._hold = 4 * self.info.dim * self.info.images * self.info.views <= HELD
 
     def rows(self, image_ids: Iterable[str]) -> NDArray[np.intp]:
         """Return the row of each image; a DataError names the first that has none."""
@@ -151,8 +148,13 @@ class FeatureReader:
 
     def view(self, view: int, rows: NDArray[np.intp]) -> NDArray[np.float32]:
         """Return the features, (len(rows), dim), of one view of some images."""
-        if self._held:
+        if self._hold:
+            if view not in self._held:
+                self._held[view] = self._read(view, np.arange(self.info.images))
             return self._held[view][rows]
+        return self._read(view, rows)
+
+    def _read(self, view: int, rows: NDArray[np.intp]) -> NDArray[np.float32]:
         features = np.empty((len(rows), self.info.dim), np.float32)
         with self._files[view].open("rb", buffering=0) as file:
             for row, feature in zip(rows.tolist(), features, strict=True):

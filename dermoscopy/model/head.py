@@ -1,6 +1,6 @@
 """The head: what turns the features of an image into class probabilities."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
+from dermoscopy.features.backbones import BackboneInfo
 from dermoscopy.model.head_info import HeadInfo, no_head, read_head_info
+from dermoscopy.runtime.errors import DataError
 from dermoscopy.runtime.paths import HEAD, HEAD_INFO
 
 
@@ -60,22 +62,35 @@ class Head:
     def save(self, path: Path) -> None:
         """Write the head, the same bytes for the same head."""
         with path.open("wb") as file:  # of a path NumPy would change the name
-            np.savez(file, **asdict(self))
+            np.savez(file, mean=self.mean, deviation=self.deviation, kernel=self.kernel, bias=self.bias)
 
     @classmethod
     def load(cls, path: Path) -> Self:
         """Return a head that `save` wrote; a DataError if it cannot be read."""
         try:
             with np.load(path, allow_pickle=False) as file:
-                head = cls(**{name: file[name] for name in file.files})
+                # what is no array comes as bytes
+                head = cls(**{name: np.asarray(file[name]) for name in file.files})
         except Exception as error:  # NumPy and zipfile raise what they run into: ValueError, BadZipFile, MemoryError
             raise no_head(path, error) from None
+        arrays = head.mean, head.deviation, head.kernel, head.bias
         dim, classes = head.kernel.shape if head.kernel.ndim == 2 else (0, 0)
-        if [array.shape for array in asdict(head).values()] != [(dim,), (dim,), (dim, classes), (classes,)]:
+        if [array.shape for array in arrays] != [(dim,), (dim,), (dim, classes), (classes,)]:
             raise no_head(path, "its arrays do not fit together")
-        if any(array.dtype != np.float32 or not np.isfinite(array).all() for array in asdict(head).values()):
-            raise no_head(path, "it holds what is no number")
+        if any(array.dtype != np.float32 for array in arrays):
+            raise no_head(path, "its arrays are not float32")
+        with np.errstate(all="ignore"):
+            finite = all(np.isfinite(array).all() for array in (*arrays, head.weights))
+        if not finite or not (head.deviation > 0).all():
+            raise no_head(path, "with its numbers nothing can be computed")
         return head
+
+
+def require_same_backbone(head: Head, info: HeadInfo, backbone: BackboneInfo) -> None:
+    """Raise a DataError if the head was trained on the features of another backbone."""
+    numbers = len(info.clinical.names) if info.clinical else 0
+    if info.backbone != backbone.fingerprint or len(head.mean) != backbone.dim + numbers:
+        raise DataError(f"{HEAD} was trained on another backbone than the one that is there: run dvc repro")
 
 
 def load_head(head: Path = HEAD, info: Path = HEAD_INFO) -> tuple[Head, HeadInfo]:

@@ -5,11 +5,10 @@ from textwrap import shorten
 
 from pydantic import BaseModel, ConfigDict
 
-from dermoscopy.features.backbones import BackboneInfo
 from dermoscopy.model.clinical import ClinicalEncoder
 from dermoscopy.runtime.errors import DataError
 from dermoscopy.runtime.params import Augmentation
-from dermoscopy.runtime.paths import HEAD, HEAD_INFO
+from dermoscopy.runtime.paths import HEAD_INFO
 
 
 class HeadInfo(BaseModel):
@@ -46,9 +45,3 @@ def no_head(path: Path, reason: Exception | str) -> DataError:
     """Return the error of a head that cannot be read."""
     said = shorten(str(reason), 200, placeholder=" ...")
     return DataError(f"no trained head can be read from {path} ({said}): run dvc repro train")
-
-
-def require_same_backbone(head: HeadInfo, backbone: BackboneInfo) -> None:
-    """Raise a DataError if the head was trained on the features of another backbone."""
-    if head.backbone != backbone.fingerprint:
-        raise DataError(f"{HEAD} was trained on another backbone than the one that is there: run dvc repro")

@@ -36,4 +36,6 @@ def from_keras(model: keras.Model) -> Head:
     mean, variance = (
         keras.ops.convert_to_numpy(array).ravel() for array in (normalization.mean, normalization.variance)
     )
-    return Head(mean, np.sqrt(variance), *model.get_layer("probabilities").get_weights())
+    # the layer divides by no less
+    deviation = np.maximum(np.sqrt(variance), keras.config.epsilon()).astype(np.float32)
+    return Head(mean, deviation, *model.get_layer("probabilities").get_weights())

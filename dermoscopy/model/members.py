@@ -15,8 +15,8 @@ from dermoscopy.features.engines.choice import Engine, choose_engine, load_engin
 from dermoscopy.features.finetuned import final_backbone
 from dermoscopy.features.views import Warp, draw_warp, render_views
 from dermoscopy.model.clinical import ClinicalEncoder
-from dermoscopy.model.head import Head, load_head
-from dermoscopy.model.head_info import HeadInfo, require_same_backbone
+from dermoscopy.model.head import Head, load_head, require_same_backbone
+from dermoscopy.model.head_info import HeadInfo
 from dermoscopy.runtime.errors import DataError, PipelineError, first_few
 from dermoscopy.runtime.params import Augmentation
 from dermoscopy.runtime.paths import HEAD, HEAD_INFO
@@ -31,7 +31,7 @@ class Member:
     Attributes:
         prior_exponent: which class the head decides for, see `adjust`.
         name: for messages; None for the model of the current folder, where there is no other.
-        head: the project that has models/head.keras and models/head.json.
+        head: the project that has models/head.npz and models/head.json.
         backbone: the project that has the backbone, see `final_backbone`.
         tta: whether its report scores the mean over views, instead of the image alone.
     """
@@ -116,7 +116,7 @@ def load_members(members: Sequence[Member]) -> list[LoadedBackbone]:
             folder = final_backbone(member.backbone)
             backbone = read_backbone_info(folder)
             head, info = load_head(member.head / HEAD, member.head / HEAD_INFO)
-            require_same_backbone(info, backbone)
+            require_same_backbone(head, info, backbone)
         backbones.setdefault(backbone.fingerprint, (member, folder, backbone.side))
         heads.setdefault(backbone.fingerprint, []).append(LoadedHead(head, info, member))
         first = next(iter(heads.values()))[0]

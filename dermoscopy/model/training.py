@@ -46,8 +46,11 @@ class Fitted(NamedTuple):
         return len(self.history)
 
 
-# the matrices are small: several threads wait for each other longer than they compute, on busy processors ten times
-@threadpool_limits.wrap(limits=1)
+# for matrices so small that several threads wait for each other longer than they compute, on busy processors ten times
+single_threaded = threadpool_limits.wrap(limits=1)
+
+
+@single_threaded
 def train_head(
     features: FeatureReader,
     training: pd.DataFrame,
@@ -207,6 +210,7 @@ def feature_moments(features: FeatureReader, rows: NDArray[np.intp]) -> tuple[ND
     return mean, variance
 
 
+@single_threaded
 def predict_views(head: Head, features: FeatureReader, rows: NDArray[np.intp]) -> NDArray[np.float32]:
     """Return class probabilities, (len(rows), views, classes), of all views of some images."""
     probabilities = np.empty((len(rows), features.info.views, len(head.bias)), np.float32)

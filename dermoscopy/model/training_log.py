@@ -27,7 +27,7 @@ def train_and_log(
             for name, value in metrics.items():
                 live.log_metric(name, value)
             live.next_step()
-            bar.set_postfix(metrics, refresh=False)
+            bar.set_postfix({"eval/loss": metrics["eval/loss"]}, refresh=False)
             bar.update()
 
         head, fitted = train_head(features, training, validation, classes, train, log)

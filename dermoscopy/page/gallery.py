@@ -18,8 +18,7 @@ from dermoscopy.features.backbones import read_backbone_info
 from dermoscopy.features.finetuned import final_backbone
 from dermoscopy.features.views import Warp, render_views
 from dermoscopy.model.activation_maps import LastMaps
-from dermoscopy.model.head import load_head
-from dermoscopy.model.head_info import require_same_backbone
+from dermoscopy.model.head import load_head, require_same_backbone
 from dermoscopy.runtime.files import located
 from dermoscopy.runtime.progress import progress, tick
 from dermoscopy.scoring.predictions import class_names, probabilities_of
@@ -105,7 +104,7 @@ def draw_examples(chosen: pd.DataFrame, manifest: pd.DataFrame) -> list[Example]
     folder = final_backbone()
     backbone = read_backbone_info(folder)
     head, info = load_head()
-    require_same_backbone(info, backbone)
+    require_same_backbone(head, info, backbone)
     last_maps = LastMaps(folder)
     images = chosen.merge(manifest.drop(columns="label", errors="ignore"), on="image_id")
     rows = images.to_dict("records")

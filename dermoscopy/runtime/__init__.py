@@ -1,1 +1,1 @@
-"""What every command needs: params, paths, whole files, errors, Keras' start, progress."""
+"""What every command needs: environment, params, paths, whole files, errors, Keras' start, progress, threads."""

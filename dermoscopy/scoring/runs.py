@@ -121,7 +121,7 @@ def revision(name: str, *paths: Path, if_any: Sequence[Path] = ()) -> Iterator[P
 
 def unreadable(name: str, error: Exception) -> DataError:
     """Return the error for a revision of which something cannot be read."""
-    hint = "run dvc repro there, or dvc fetch, and give a name that git rev-parse or dvc exp list knows"
+    hint = "run it again with this version, or dvc fetch, and give a name that git rev-parse or dvc exp list knows"
     return DataError(f"{name} cannot be read ({error}): {hint}")
 
 

@@ -1,5 +1,6 @@
 """The head: what it computes, that Keras computes the same, that it is stored as it was, which files are refused."""
 
+import zipfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from dermoscopy.features.backbones import BackboneInfo
-from dermoscopy.model.head import Head, load_head
-from dermoscopy.model.head_info import HeadInfo, require_same_backbone
+from dermoscopy.model.head import Head, load_head, require_same_backbone
+from dermoscopy.model.head_info import HeadInfo
 from dermoscopy.model.keras_head import from_keras, to_keras
 from dermoscopy.runtime.errors import DataError
 from tests.model.conftest import CLASSES, DIM
@@ -70,6 +71,8 @@ def test_a_head_that_is_saved_and_loaded_is_the_same(head: Head, stored: tuple[P
 
 def test_the_same_head_is_the_same_bytes(head: Head, stored: tuple[Path, Path], tmp_path: Path) -> None:
     load_head(*stored)[0].save(tmp_path / "again.npz")
+    with zipfile.ZipFile(stored[0]) as file:
+        assert {member.date_time for member in file.infolist()} == {(1980, 1, 1, 0, 0, 0)}  # whenever it is saved
     assert (tmp_path / "again.npz").read_bytes() == stored[0].read_bytes()
 
 
@@ -96,12 +99,24 @@ def test_a_head_that_cannot_be_read_says_what_makes_one(stored: tuple[Path, Path
         ({"bias": np.zeros(CLASSES + 1, np.float32)}, "its arrays do not fit together"),
         ({"kernel": np.zeros(DIM, np.float32)}, "its arrays do not fit together"),
         ({"mean": np.zeros((DIM, 1), np.float32)}, "its arrays do not fit together"),
-        ({"kernel": np.full((DIM, CLASSES), np.nan, np.float32)}, "it holds what is no number"),
-        ({"bias": np.array(["a", "b", "c"])}, "it holds what is no number"),
+        ({"kernel": np.full((DIM, CLASSES), np.nan, np.float32)}, "with its numbers nothing can be computed"),
+        ({"deviation": np.zeros(DIM, np.float32)}, "with its numbers nothing can be computed"),
+        ({"deviation": np.full(DIM, 1e-40, np.float32)}, "with its numbers nothing can be computed"),
+        ({"bias": np.array(["a", "b", "c"])}, "its arrays are not float32"),
         ({"other": np.zeros(3)}, "other"),
         ({"kernel": np.zeros((DIM, 2), np.float32), "bias": np.zeros(2, np.float32)}, "it knows 2 classes, and .* 3"),
     ],
-    ids=["bias", "flat kernel", "mean", "not a number", "text", "another array", "fewer classes"],
+    ids=[
+        "bias",
+        "flat kernel",
+        "mean",
+        "not a number",
+        "no deviation",
+        "next to none",
+        "text",
+        "another array",
+        "fewer classes",
+    ],
 )
 def test_arrays_that_are_no_head_are_refused(
     head: Head, stored: tuple[Path, Path], changes: dict[str, Any], reason: str
@@ -111,8 +126,17 @@ def test_arrays_that_are_no_head_are_refused(
         load_head(*stored)
 
 
-def test_a_head_of_another_backbone_is_refused() -> None:
+def test_a_member_that_is_no_array_is_refused(stored: tuple[Path, Path]) -> None:
+    with zipfile.ZipFile(stored[0], "w") as file:
+        for name in ("mean", "deviation", "kernel", "bias"):
+            file.writestr(name, b"abc")
+    with pytest.raises(DataError, match=r"no trained head can be read from .* fit together"):
+        load_head(*stored)
+
+
+def test_a_head_of_another_backbone_is_refused(head: Head) -> None:
     same = BackboneInfo(name="MobileNetV2", image_size=64, dim=DIM, fingerprint=INFO.backbone, files={})
-    require_same_backbone(INFO, same)
-    with pytest.raises(DataError, match="was trained on another backbone"):
-        require_same_backbone(INFO, same.model_copy(update={"fingerprint": "1" * 64}))
+    require_same_backbone(head, INFO, same)
+    for other in ({"fingerprint": "1" * 64}, {"dim": DIM + 1}):
+        with pytest.raises(DataError, match="was trained on another backbone"):
+            require_same_backbone(head, INFO, same.model_copy(update=other))

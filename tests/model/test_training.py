@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 from sklearn.utils.class_weight import compute_class_weight
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from dermoscopy.features import store
 from dermoscopy.features.store import FeatureReader, view_file
@@ -249,6 +250,18 @@ def test_the_same_seed_gives_the_same_head_and_another_another(separable: Featur
     assert np.array_equal(first.kernel, again.kernel)
     assert np.array_equal(first.bias, again.bias)
     assert not np.allclose(first.kernel, other.kernel, atol=1e-2)
+
+
+def test_it_takes_one_thread(separable: FeatureReader) -> None:
+    images = pd.DataFrame({"row": np.arange(120), "target": np.arange(120) % CLASSES})
+    found: list[int] = []
+
+    def note(metrics: dict[str, float]) -> None:
+        found.extend(library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas")
+
+    with threadpool_limits(2, "blas"):
+        train_head(separable, images[:90], images[90:], CLASSES, params(epochs=1), note)
+    assert set(found) == {1}
 
 
 def test_features_that_are_read_when_they_are_asked_for_teach_the_same(

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 SAYS = {
     "backbone": ["backbone: building MobileNetV2 and converting it: up to a minute"],
-    "train": ["train: ", "/20 [", "val_loss="],
+    "train": ["train: ", "/20 [", "eval/loss="],
     "evaluate": ["bootstrap: 100%", "4000/4000"],
     "report": ["gallery: 100%"],
 }
