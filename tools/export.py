@@ -11,8 +11,7 @@ import sys
 from dermoscopy.features.backbones import read_backbone_info
 from dermoscopy.features.finetuned import final_backbone
 from dermoscopy.model.clinical import ClinicalEncoder
-from dermoscopy.model.head import load_head
-from dermoscopy.model.head_info import require_same_backbone
+from dermoscopy.model.head import load_head, require_same_backbone
 from dermoscopy.runtime.commands import run_command
 from dermoscopy.runtime.files import replacing
 from dermoscopy.runtime.keras_start import start_keras
@@ -30,7 +29,7 @@ def main() -> None:
 
     head, info = load_head()
     folder = final_backbone()
-    require_same_backbone(info, read_backbone_info(folder))
+    require_same_backbone(head, info, read_backbone_info(folder))
     backbone = load_backbone(folder)
     inputs, features = [backbone.inputs[0]], backbone.outputs[0]
     if info.clinical:
