@@ -108,7 +108,6 @@ def write_manifest(folder: Path, rows: int) -> None:
     table["width"], table["height"] = 600, 450
     table["sha256"] = [f"{number:064x}" for number in range(rows)]
     first = ["image_id", "path", "label", "lesion_id", "width", "height", "sha256"]
-    (folder / MANIFEST).parent.mkdir()
     table[[*first, "dx_type", "age", "sex", "localization"]].to_csv(folder / MANIFEST, index=False)
 
 

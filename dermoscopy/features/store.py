@@ -98,7 +98,7 @@ class FeatureReader:
     Attributes:
         info: what made them.
         image_ids: the image of each row.
-        sha256: its content when it was seen.
+        sha256: its content when it was seen, as bytes.
         scaled: how many numbers at the end of each feature are of the scale 1 already, as features are not.
     """
 
@@ -118,7 +118,7 @@ class FeatureReader:
             intact = sealed(self.info, folder) == self.info
             index = read_table(folder / "index.csv", "image_id", "sha256")
             self.image_ids = pd.Index(index["image_id"])
-            self.sha256 = index["sha256"].to_numpy(str)
+            self.sha256 = index["sha256"].to_numpy("S64")  # a quarter of the memory of str
             # the header is compared, not parsed: nothing in it is trusted
             header = npy_header(self.info)
             begins = {_first_bytes(file, len(header)) for file in self._files}

@@ -115,9 +115,8 @@ def require_current_features(manifest: pd.DataFrame, params: Params, project: Pa
     More views than the params name do no harm: a view does not depend on how many there are.
     """
     features = FeatureReader(project / FEATURES)
-    features.rows(manifest["image_id"])
+    rows = features.rows(manifest["image_id"])
     backbone = read_backbone_info(final_backbone(project))
-    hashes = pd.Series(features.sha256, features.image_ids).reindex(manifest["image_id"])
     wanted = params.augmentation.model_copy(update={"views": features.info.augmentation.views})
     if (
         (backbone.name, backbone.image_size) != (params.backbone.name, params.backbone.image_size)
@@ -125,7 +124,7 @@ def require_current_features(manifest: pd.DataFrame, params: Params, project: Pa
         or (params.finetune.epochs > 0) != (read_finetuning(project).epochs > 0)
         or features.info.augmentation != wanted
         or features.info.augmentation.views < params.augmentation.views
-        or not np.array_equal(hashes, manifest["sha256"])
+        or not np.array_equal(features.sha256[rows], manifest["sha256"].to_numpy("S64"))
     ):
         raise DataError(f"{FEATURES} is of other images, another backbone or other views: run dvc repro features")
 
