@@ -112,7 +112,7 @@ def vary(workspace: Workspace, dropout: float) -> dict[str, Any]:
         "s": total,
         "DVC, s": total - sum(stages.values()),
         **{f"{stage}, s": seconds for stage, seconds in stages.items()},
-        "import tensorflow, s": mean(tensorflow),
+        "import tensorflow (s)": mean(tensorflow),
         "times import tensorflow": total / mean(tensorflow),
         "epochs": len(pd.read_csv(workspace.folder / TRAINING_CURVES / "eval/loss.tsv", sep="\t")),
         "accuracy": test["accuracy"],

@@ -198,7 +198,8 @@ def feature_folder(tmp_path: Path) -> Path:
 def read_all(folder: Path) -> Any:
     """Return all features of a folder by way of its index."""
     reader = FeatureReader(folder)
-    return [reader.view(view, reader.rows(reader.image_ids)) for view in range(reader.info.views)]
+    rows = reader.rows(reader.image_ids)
+    return np.stack([reader.view(view, rows) for view in range(reader.info.views)], axis=1)
 
 
 @pytest.mark.slow
