@@ -1,6 +1,7 @@
 """models/backbone/: a frozen backbone as files, for Keras and for OpenVINO, and what describes them."""
 
 import hashlib
+from collections.abc import Collection
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -8,6 +9,9 @@ from pydantic import BaseModel, ConfigDict
 from dermoscopy.runtime.errors import BackboneError
 from dermoscopy.runtime.files import user_path
 from dermoscopy.runtime.paths import FINETUNED
+
+KERAS_FILES = ("architecture.json", "backbone.weights.h5")
+OPENVINO_FILES = ("backbone.xml", "backbone.bin")
 
 
 class BackboneInfo(BaseModel):
@@ -62,21 +66,27 @@ def stage_of(folder: Path) -> str:
     return "finetune" if folder.name == FINETUNED.name else "backbone"
 
 
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 (hexadecimal) of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def hash_files(folder: Path) -> dict[str, str]:
     """Return the SHA-256 (hexadecimal) of each file in a folder, by name; not of folders in it."""
-    digests = {}
-    for path in sorted(path for path in folder.iterdir() if path.is_file()):
-        with path.open("rb") as file:
-            digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return digests
+    return {path.name: hash_file(path) for path in sorted(folder.iterdir()) if path.is_file()}
 
 
-def require_intact(folder: Path) -> None:
-    """Raise a BackboneError unless the files of a backbone are those that the backbone stage wrote."""
+def require_intact(folder: Path, names: Collection[str]) -> None:
+    """Raise a BackboneError unless these files of a backbone are those that the stage wrote.
+
+    Args:
+        folder: of the backbone.
+        names: KERAS_FILES or OPENVINO_FILES: whoever reads some need not wait until all are hashed.
+    """
     info = read_backbone_info(folder)
-    found = hash_files(folder)
-    for name, digest in info.files.items():
-        if found.get(name) != digest:
+    for name in sorted(info.files.keys() & set(names)):
+        if not (folder / name).is_file() or hash_file(folder / name) != info.files[name]:
             raise BackboneError(
                 f"{folder / name} is damaged or missing: run dvc repro {stage_of(folder)}, or, where DVC sees no "
                 f"change, dvc repro --force --single-item {stage_of(folder)}"

@@ -20,7 +20,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from dermoscopy.features.backbones import BackboneInfo, hash_files, require_intact, stage_of
+from dermoscopy.features.backbones import KERAS_FILES, BackboneInfo, hash_files, require_intact, stage_of
 from dermoscopy.runtime.errors import BackboneError
 from dermoscopy.runtime.params import Backbone
 
@@ -211,7 +211,7 @@ def save_keras_files(model: keras.Model, folder: Path) -> None:
 
 def load_backbone(folder: Path) -> keras.Model:
     """Return the Keras model that `write_backbone` wrote; a BackboneError if there is none."""
-    require_intact(folder)
+    require_intact(folder, KERAS_FILES)
     try:
         # in safe mode, which is the default of this function though not of every one
         model = keras.models.model_from_json((folder / "architecture.json").read_text(encoding="utf-8"))

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dermoscopy.features.backbones import require_intact
+from dermoscopy.features.backbones import OPENVINO_FILES, require_intact
 from dermoscopy.model.clinical import ClinicalEncoder
 from dermoscopy.model.head import Head
 from dermoscopy.runtime.errors import BackboneError
@@ -37,7 +37,7 @@ class LastMaps:
         """Load the backbone of a folder; a BackboneError if it is missing or does not end in a mean over all places."""
         import openvino
 
-        require_intact(folder)
+        require_intact(folder, OPENVINO_FILES)
         core = openvino.Core()
         path = folder / "backbone.xml"
         model = core.read_model(path)

@@ -2,16 +2,21 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import softmax
 
 from dermoscopy.features.backbones import BackboneInfo
 from dermoscopy.model.head_info import HeadInfo, no_head, read_head_info
 from dermoscopy.runtime.errors import DataError
 from dermoscopy.runtime.paths import HEAD, HEAD_INFO
+
+
+def softmax(logits: NDArray[Any]) -> NDArray[Any]:
+    """Return probabilities, (..., classes), of logits, in their dtype; SciPy's takes a fifth of a second to import."""
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ class Head:
 
     def probabilities(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return class probabilities, (..., classes), for features, (..., dim)."""
-        return np.asarray(softmax((features - self.mean) @ self.weights + self.bias, axis=-1), np.float32)
+        return softmax((features - self.mean) @ self.weights + self.bias)
 
     def activation_maps(self, maps: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return, (rows, columns, classes), what each place adds to each logit, from feature maps (rows, columns, dim).

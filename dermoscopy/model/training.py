@@ -12,12 +12,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import softmax
 from threadpoolctl import threadpool_limits
 
 from dermoscopy.features.store import FeatureReader
 from dermoscopy.model.class_weights import class_weights
-from dermoscopy.model.head import Head
+from dermoscopy.model.head import Head, softmax
 from dermoscopy.runtime.params import Train
 
 IMAGES_AT_A_TIME = 256  # one view of each: 1.6 MB of 1,536 numbers
@@ -153,12 +152,12 @@ class Learner:
             raw = self._random.bit_generator.random_raw(-(-features.size // 4))
             chances = raw.view(np.uint16)[: features.size].reshape(features.shape)
             features *= chances >= round(self._train.dropout * 2**16)
-        probabilities = softmax(features @ (self._parameters[:-1] / scale) + self._parameters[-1], axis=1)
+        probabilities = softmax(features @ (self._parameters[:-1] / scale) + self._parameters[-1])
         of_logits = probabilities.copy()  # the gradient of the loss
         of_logits[np.arange(len(targets)), targets] -= 1
         of_logits *= (weights / len(targets))[:, None]
         self._adam.step(np.vstack([features.T @ of_logits / scale, of_logits.sum(axis=0)]))
-        return np.asarray(probabilities)
+        return probabilities
 
 
 class Adam:

@@ -11,14 +11,13 @@ import cv2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import softmax
 
 from dermoscopy.data.images import read_image
 from dermoscopy.features.backbones import read_backbone_info
 from dermoscopy.features.finetuned import final_backbone
 from dermoscopy.features.views import Warp, render_views
 from dermoscopy.model.activation_maps import LastMaps
-from dermoscopy.model.head import load_head, require_same_backbone
+from dermoscopy.model.head import load_head, require_same_backbone, softmax
 from dermoscopy.runtime.files import located
 from dermoscopy.runtime.progress import progress, tick
 from dermoscopy.scoring.predictions import class_names, probabilities_of

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dermoscopy.features.backbones import find_weights, read_backbone_info
+from dermoscopy.features.backbones import KERAS_FILES, OPENVINO_FILES, find_weights, read_backbone_info
 from dermoscopy.features.engines.choice import EngineName, load_engine
 from dermoscopy.runtime.errors import BackboneError
 
@@ -24,10 +24,12 @@ def test_a_weights_file_that_is_missing_is_refused_before_keras_starts(tmp_path:
             find_weights(str(path))
 
 
-@pytest.mark.parametrize("engine", ["openvino", "tensorflow"])
-@pytest.mark.parametrize("name", ["architecture.json", "backbone.weights.h5", "backbone.xml", "backbone.bin"])
+@pytest.mark.parametrize(
+    ("engine", "name"),
+    [*(("openvino", name) for name in OPENVINO_FILES), *(("tensorflow", name) for name in KERAS_FILES)],
+)
 @pytest.mark.parametrize("damage", ["a flipped bit", "cut short", "missing"])
-def test_a_backbone_with_a_damaged_file_is_refused(
+def test_a_backbone_with_a_damaged_file_is_refused_by_who_reads_it(
     backbones: dict[str, Path], tmp_path: Path, name: str, damage: str, engine: EngineName
 ) -> None:
     folder = shutil.copytree(backbones["network"], tmp_path / "backbone")

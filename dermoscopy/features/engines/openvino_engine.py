@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dermoscopy.features.backbones import require_intact
+from dermoscopy.features.backbones import OPENVINO_FILES, require_intact
 
 
 class OpenVINOEngine:
@@ -16,7 +16,7 @@ class OpenVINOEngine:
     def __init__(self, folder: Path) -> None:
         import openvino
 
-        require_intact(folder)
+        require_intact(folder, OPENVINO_FILES)
         core = openvino.Core()
         prepared = openvino.preprocess.PrePostProcessor(core.read_model(folder / "backbone.xml"))
         # bytes travel to the plugin, which makes floats of them
