@@ -11,7 +11,7 @@ QUIET := $(shell test -t 2 || echo --quiet)
 
 help:
 	@echo "make environment  .venv, with all that the pipeline needs (the others make it too)"
-	@echo "make demo         the whole pipeline on drawn images: no account, no data, two minutes"
+	@echo "make demo         the whole pipeline on drawn images: no account, no data, a minute"
 	@echo "make repro        the real thing: download HAM10000 from Kaggle, train, evaluate, report (dvc repro)"
 	@echo "make experiments  the experiments so far, the best first"
 	@echo "make backbones    train on each of $(BACKBONES), and compare them"

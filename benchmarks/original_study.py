@@ -123,7 +123,7 @@ def run_epoch(notebook: Notebook) -> None:
 
 
 def head_seconds(folder: Path, dim: int, images: int = IMAGES) -> tuple[float, float]:
-    """Return the seconds of an epoch of our head on made-up features, and of what happens once, opening them."""
+    """Return the seconds of an epoch of our head on made-up features, and of what happens once but imports."""
     write_made_up(folder, dim, images)
     start = time.perf_counter()
     features = FeatureReader(folder)

@@ -78,7 +78,7 @@ def hash_files(folder: Path) -> dict[str, str]:
 
 
 def require_intact(folder: Path, names: Collection[str]) -> None:
-    """Raise a BackboneError unless these files of a backbone are those that the stage wrote.
+    """Raise a BackboneError unless those of these files that backbone.json names are as the stage wrote them.
 
     Args:
         folder: of the backbone.

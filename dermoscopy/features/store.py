@@ -22,7 +22,7 @@ from dermoscopy.runtime.files import replacing
 from dermoscopy.runtime.params import Augmentation
 from dermoscopy.runtime.paths import FEATURES
 
-HELD = 2**29  # bytes, in each process: three times the features of HAM10000, three views of 1,280 numbers
+HELD = 2**29  # bytes a process; HAM10000 with three views of 1,280 numbers takes 154 MB
 
 
 class FeaturesInfo(BaseModel):

@@ -3,7 +3,7 @@
 Normalization layers stay in inference mode. The epoch that is kept is the one of the lowest validation loss, the frozen
 backbone included.
 
-Uses Keras and none of its backends, and imports it: call `start_keras` first.
+Imports Keras: call `start_keras` first.
 """
 
 from collections.abc import Iterator

@@ -14,7 +14,8 @@ from dermoscopy.runtime.paths import HEAD, HEAD_INFO
 
 
 def softmax(logits: NDArray[Any]) -> NDArray[Any]:
-    """Return probabilities, (..., classes), of logits, in their dtype; SciPy's takes a fifth of a second to import."""
+    """Return probabilities, (..., classes), of logits, in their dtype."""
+    # scipy.special, which has one, takes a fifth of a second to import
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return powers / powers.sum(axis=-1, keepdims=True)
 
@@ -74,7 +75,7 @@ class Head:
         """Return a head that `save` wrote; a DataError if it cannot be read."""
         try:
             with np.load(path, allow_pickle=False) as file:
-                # what is no array comes as bytes
+                # an entry that is no array comes as bytes
                 head = cls(**{name: np.asarray(file[name]) for name in file.files})
         except Exception as error:  # NumPy and zipfile raise what they run into: ValueError, BadZipFile, MemoryError
             raise no_head(path, error) from None
@@ -87,7 +88,7 @@ class Head:
         with np.errstate(all="ignore"):
             finite = all(np.isfinite(array).all() for array in (*arrays, head.weights))
         if not finite or not (head.deviation > 0).all():
-            raise no_head(path, "with its numbers nothing can be computed")
+            raise no_head(path, "its numbers are not finite, or a deviation is not above 0")
         return head
 
 

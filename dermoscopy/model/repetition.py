@@ -140,7 +140,7 @@ def train_each(trainings: Sequence[Training]) -> list[Trained]:
     """
     workers = min(len(trainings), (os.cpu_count() or 1) + 1)
     try:
-        # spawned, because a fork does not survive the threads of its parent
+        # spawned: a forked process may hang where its parent has threads
         with (
             progress("trainings", len(trainings), "training", in_logs=False) as bar,
             ProcessPoolExecutor(workers, get_context("spawn"), initializer=end_with_parent) as pool,

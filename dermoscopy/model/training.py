@@ -2,12 +2,12 @@
 
 It is what `compile(Adam(...))` and `fit` of Keras do with the same layers, loss and class weights, step for step
 (tests/model/test_training.py compares both), with three additions: each image of an epoch is one of its views, drawn at
-random; validation averages the probabilities of all views; and it needs no TensorFlow, which takes longer to import
-than this takes to train on 7,000 images.
+random; validation averages the probabilities of all views; and it needs no TensorFlow, which takes nearly as long to
+import as this takes to train on 7,000 images.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,7 @@ IMAGES_AT_A_TIME = 256  # one view of each: 1.6 MB of 1,536 numbers
 LEAST = 1e-7  # deviation, and probability in a logarithm, as in Keras
 
 Metrics = dict[str, float]
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class Fitted(NamedTuple):
@@ -45,8 +46,14 @@ class Fitted(NamedTuple):
         return len(self.history)
 
 
-# for matrices so small that several threads wait for each other longer than they compute, on busy processors ten times
-single_threaded = threadpool_limits.wrap(limits=1)
+def single_threaded(function: Function) -> Function:
+    """Return a function that gives matrix products one thread.
+
+    These here are so small that several threads wait longer than they compute: on busy processors it took seven times
+    as long.
+    """
+    wrapped: Function = threadpool_limits.wrap(limits=1)(function)
+    return wrapped
 
 
 @single_threaded

@@ -19,6 +19,6 @@ def require_environment() -> None:
 def forbid_telemetry() -> None:
     """Keep OpenVINO from telling Google Analytics of each import and conversion, as it does unless CI is set.
 
-    It does without the package that sends; with it, it also copies the whole process for each message.
+    OpenVINO works without the package that sends. With that package, it copies the whole process for each message.
     """
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type] # None: an import of it fails

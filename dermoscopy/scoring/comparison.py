@@ -127,7 +127,7 @@ def mcnemar(only_first: int, only_other: int) -> float:
 
     It takes images for independent, which images of one lesion are not; `sign_flip_test` does not.
     """
-    from scipy.stats import binomtest  # half a second, which readers of an interval need not wait for
+    from scipy.stats import binomtest  # takes half a second to import, and only a comparison needs it
 
     disagreements = only_first + only_other
     return float(binomtest(only_first, disagreements).pvalue) if disagreements else 1.0
@@ -164,7 +164,7 @@ def corrected_difference(differences: Floats, test_images: int, training_images:
     Raises:
         ValueError: there are fewer than two differences, or no images.
     """
-    from scipy.stats import t
+    from scipy.stats import t  # as above
 
     n = len(differences)
     if n < 2 or test_images < 1 or training_images < 1:

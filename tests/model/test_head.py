@@ -93,15 +93,21 @@ def test_a_head_that_cannot_be_read_says_what_makes_one(stored: tuple[Path, Path
         load_head(*stored)
 
 
+NOT_FINITE = "its numbers are not finite, or a deviation is not above 0"
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
         ({"bias": np.zeros(CLASSES + 1, np.float32)}, "its arrays do not fit together"),
         ({"kernel": np.zeros(DIM, np.float32)}, "its arrays do not fit together"),
         ({"mean": np.zeros((DIM, 1), np.float32)}, "its arrays do not fit together"),
-        ({"kernel": np.full((DIM, CLASSES), np.nan, np.float32)}, "with its numbers nothing can be computed"),
-        ({"deviation": np.zeros(DIM, np.float32)}, "with its numbers nothing can be computed"),
-        ({"deviation": np.full(DIM, 1e-40, np.float32)}, "with its numbers nothing can be computed"),
+        (
+            {"kernel": np.full((DIM, CLASSES), np.nan, np.float32)},
+            NOT_FINITE,
+        ),
+        ({"deviation": np.zeros(DIM, np.float32)}, NOT_FINITE),
+        ({"deviation": np.full(DIM, 1e-40, np.float32)}, NOT_FINITE),
         ({"bias": np.array(["a", "b", "c"])}, "its arrays are not float32"),
         ({"other": np.zeros(3)}, "other"),
         ({"kernel": np.zeros((DIM, 2), np.float32), "bias": np.zeros(2, np.float32)}, "it knows 2 classes, and .* 3"),

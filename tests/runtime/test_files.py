@@ -40,8 +40,8 @@ def test_a_file_appears_with_its_content_and_nothing_beside_it(tmp_path: Path) -
 
 
 def test_the_suffix_stays_so_that_libraries_choose_the_format_by_it(tmp_path: Path) -> None:
-    with replacing(tmp_path / "head.keras") as partial:
-        assert partial.suffix == ".keras"
+    with replacing(tmp_path / "head.npz") as partial:
+        assert partial.suffix == ".npz"
         partial.touch()
 
 
