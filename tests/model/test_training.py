@@ -142,8 +142,8 @@ def test_it_learns_what_keras_learns_from_the_same_batches(
         "eval/loss": "val_loss",
         "eval/accuracy": "val_accuracy",
     }
-    for ours, theirs in names.items():
-        assert [metrics[ours] for metrics in fitted.history] == pytest.approx(history[theirs], rel=1e-4), ours
+    for metric, of_keras in names.items():
+        assert [values[metric] for values in fitted.history] == pytest.approx(history[of_keras], rel=1e-4), metric
     for ours, theirs in zip((head.kernel, head.bias), plain.layers[-1].get_weights(), strict=True):
         assert np.allclose(ours, theirs, rtol=0, atol=1e-4)
     assert np.abs(head.kernel - begun.kernel).max() > 0.01  # something was learnt
