@@ -17,11 +17,11 @@ WITHOUT_TENSORFLOW = ("download", "manifest", "split", "finetune", "features", "
 
 # Runs a module as a command, then writes the names of all modules that it imported, in that order.
 RUN = """
-import json, os, runpy, sys
+import json, runpy, sys
 target, sys.argv = sys.argv[1], sys.argv[2:]
 runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 with open(target, "w") as file:
-    json.dump({"modules": list(sys.modules), "backend": os.environ.get("KERAS_BACKEND", "")}, file)
+    json.dump(list(sys.modules), file)
 """
 # Imports the same, and does nothing else. A module that cannot be imported by its name is a part of another one.
 IMPORT = """
@@ -36,12 +36,12 @@ for name in json.load(sys.stdin):
 
 def measure() -> dict[str, list[Row]]:
     modules = [f"{folder}.{file.stem}" for folder in ("stages", "tools") for file in sources(PROJECT / folder)]
-    heavy = {m: start(f"import sys, {m}; print('tensorflow' in sys.modules)") == "True" for m in ["sys", *modules]}
-    seconds = alternate({module: partial(start, f"import {module}") for module in heavy}, ROUNDS)
+    imports = {module: partial(start, f"import {module}") for module in ["sys", *modules]}
+    alternate(imports, rounds=1)  # what is compiled only once
+    seconds = alternate(imports, ROUNDS)
     return {
         "Start-up: python -c 'import MODULE'": [
-            {"module": module, **summarize(seconds[module], "s"), "imports TensorFlow": heavy[module]}
-            for module in seconds
+            {"module": module, **summarize(values, "s")} for module, values in seconds.items()
         ]
     }
 
@@ -51,10 +51,9 @@ def sources(folder: Path) -> list[Path]:
     return sorted(file for file in folder.glob("*.py") if file.stem != "__init__")
 
 
-def start(code: str) -> str:
-    """Run a line of Python in the checkout, and return what it prints."""
-    result = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, stdout=subprocess.PIPE, text=True, check=True)
-    return result.stdout.strip()
+def start(code: str) -> None:
+    """Run a line of Python in the checkout."""
+    subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True)
 
 
 def import_tensorflow() -> None:
@@ -81,10 +80,7 @@ class Imports:
                 stdout=subprocess.DEVNULL,
                 check=True,
             )
-            found = json.loads(target.read_text(encoding="utf-8"))
-        self.modules: list[str] = found["modules"]
-        if found["backend"]:
-            self._environment["KERAS_BACKEND"] = found["backend"]
+            self.modules: list[str] = json.loads(target.read_text(encoding="utf-8"))
 
     def load(self) -> None:
         """Start Python and import the same modules."""
