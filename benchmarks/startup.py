@@ -23,13 +23,13 @@ runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 with open(target, "w") as file:
     json.dump(list(sys.modules), file)
 """
-# Imports the same, and does nothing else. A module that cannot be imported by its name is a part of another one.
+# Imports the same, and does nothing else.
 IMPORT = """
 import importlib, json, sys
 for name in json.load(sys.stdin):
     try:
         importlib.import_module(name)
-    except Exception:
+    except Exception:  # one that cannot be imported by its name is a part of another one, and raises what it likes
         pass
 """
 

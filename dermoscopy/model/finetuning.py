@@ -188,10 +188,10 @@ def warm_up(
 
 @contextmanager
 def faults_of(*batches: Batches) -> Iterator[None]:
-    """Raise what kept batches from being made, which Keras hides behind an error of its backend."""
+    """Raise what kept batches from being made, which Keras hides behind an error of TensorFlow."""
     try:
         yield
-    except Exception:  # each backend has its own kinds
+    except Exception:  # what TensorFlow raises has kinds of its own
         for one in batches:
             if isinstance(one.error, (PipelineError, OSError)):
                 raise one.error from None

@@ -82,13 +82,13 @@ def train_head(
         DataError: the features cannot be read any more.
     """
     learner = Learner(features, training, classes, train)
+    rows, targets = validation["row"].to_numpy(), validation["target"].to_numpy()
     history: list[Metrics] = []
     kept, best = 0, learner.head
     for epoch in range(train.epochs):
         loss, accuracy = learner.learn()
         head = learner.head
-        probabilities = predict_views(head, features, validation["row"].to_numpy()).mean(axis=1)
-        targets = validation["target"].to_numpy()
+        probabilities = predict_views(head, features, rows).mean(axis=1)
         metrics = {
             "train/loss": loss,
             "train/accuracy": accuracy,

@@ -4,6 +4,7 @@ Imports Keras: call `start_keras` first.
 """
 
 import os
+from abc import ABC, abstractmethod
 from typing import Any, Protocol
 
 import keras
@@ -63,7 +64,7 @@ class DrawnViews:
         return np.full(images, epoch)
 
 
-class Batches(keras.utils.PyDataset):
+class Batches(keras.utils.PyDataset, ABC):
     """Batches made in threads, ahead of what takes them.
 
     Attributes:
@@ -89,9 +90,9 @@ class Batches(keras.utils.PyDataset):
             self.error = error
             raise
 
+    @abstractmethod
     def batch(self, rows: slice) -> tuple[NDArray[Any], ...]:
         """Return inputs, and where they are known targets and weights, of some of the images in their order."""
-        raise NotImplementedError
 
 
 class OneView(Batches):
