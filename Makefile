@@ -7,10 +7,11 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # On a terminal pip and uv show their progress; a log gets their errors only.
 QUIET := $(shell test -t 2 || echo --quiet)
 
-.PHONY: help environment demo repro experiments backbones screenshots bench test test-all soak lint format requirements clean
+.PHONY: help environment gpu cluster s3 demo repro experiments backbones screenshots bench test test-all soak lint format requirements clean
 
 help:
 	@echo "make environment  .venv, with all that the pipeline needs (the others make it too)"
+	@echo "make gpu          what a GPU needs beside it; make cluster: a Ray cluster; make s3: images in S3"
 	@echo "make demo         the whole pipeline on drawn images: no account, no data, a minute"
 	@echo "make repro        the real thing: download HAM10000 from Kaggle, train, evaluate, report (dvc repro)"
 	@echo "make experiments  the experiments so far, the best first"
@@ -36,11 +37,16 @@ $(BIN)/.installed: requirements.txt
 	$(BIN)/uv pip install $(QUIET) --compile-bytecode --python $(BIN)/python -r requirements.txt
 	@touch $@
 
-$(BIN)/.installed-dev: requirements-dev.txt $(BIN)/.installed
-	$(BIN)/uv pip install $(QUIET) --compile-bytecode --python $(BIN)/python -r requirements-dev.txt
+# What some need beside it: those who change the code (dev), who measure it against other engines (bench), a GPU, a
+# cluster, images in S3.
+EXTRAS := gpu cluster s3 dev bench
+$(BIN)/.installed-%: requirements-%.txt $(BIN)/.installed
+	$(BIN)/uv pip install $(QUIET) --compile-bytecode --python $(BIN)/python -r $<
 	@touch $@
 
 environment: $(BIN)/.installed
+
+gpu cluster s3: %: $(BIN)/.installed-%
 
 demo: $(BIN)/.installed
 	@$(BIN)/python -m tools.demo
@@ -68,11 +74,6 @@ backbones: $(BIN)/.installed
 screenshots: $(BIN)/.installed-dev
 	$(BIN)/python -m tools.screenshots
 
-# The other engines that the benchmarks compare with; no stage needs them.
-$(BIN)/.installed-bench: requirements-bench.txt $(BIN)/.installed
-	$(BIN)/uv pip install $(QUIET) --compile-bytecode --python $(BIN)/python -r requirements-bench.txt
-	@touch $@
-
 bench: $(BIN)/.installed-bench
 	$(BIN)/python -m benchmarks
 
@@ -97,11 +98,12 @@ format: $(BIN)/.installed-dev
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-# Pin what the .in files choose, in the newest versions.
+# Pin what the .in files choose, in the newest versions; the extras go by what requirements.txt has.
 requirements: $(BIN)/.installed
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --custom-compile-command "make requirements" --upgrade requirements.in -o requirements.txt
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --custom-compile-command "make requirements" --upgrade requirements-dev.in -o requirements-dev.txt
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --custom-compile-command "make requirements" --upgrade requirements-bench.in -o requirements-bench.txt
+	@set -e; for extra in "" $(EXTRAS:%=-%); do \
+	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url \
+	    --custom-compile-command "make requirements" --upgrade requirements$$extra.in -o requirements$$extra.txt; \
+	done
 
 clean:
 	rm -rf $(VENV) .demo
