@@ -8,7 +8,7 @@ from dermoscopy.data.images import configure_image_libraries
 from dermoscopy.data.sources import kaggle, sample
 from dermoscopy.data.sources.archive import is_whole
 from dermoscopy.runtime.commands import run_stage
-from dermoscopy.runtime.files import replacing, user_path
+from dermoscopy.runtime.files import replacing
 from dermoscopy.runtime.params import Data
 from dermoscopy.runtime.paths import DOWNLOADS, RAW
 
@@ -30,7 +30,7 @@ def main(data: Data) -> None:
             return
 
     if data.source == "directory":
-        require_own_folder(user_path(data.directory or ""))
+        require_own_folder(data.directory or "")
     with replacing(RAW) as raw:
         raw.mkdir()
         if data.source == "directory":

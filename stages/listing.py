@@ -1,7 +1,7 @@
 """List the files of the folder that data.directory names, so that DVC sees what the user changes in it.
 
 DVC watches no folder that a param names. So this stage runs each time; it reads no file, and what depends on the list
-runs again only where a name, a size or a time in it is another.
+runs again only where a name, a size or a time, in a storage a version, in it is another.
 """
 
 import sys
@@ -9,10 +9,9 @@ from pathlib import Path
 
 from dermoscopy.data.image_files import require_own_folder
 from dermoscopy.data.listing import earlier_listing, write_listing
-from dermoscopy.data.sources.directory import list_files
+from dermoscopy.data.sources.directory import folder_of, list_files
 from dermoscopy.runtime.commands import run_stage
-from dermoscopy.runtime.errors import one_line
-from dermoscopy.runtime.files import user_path
+from dermoscopy.runtime.errors import StorageError, one_line
 from dermoscopy.runtime.params import Data
 from dermoscopy.runtime.paths import LISTING
 
@@ -22,18 +21,22 @@ def main(data: Data) -> None:
         write_listing([])
         print("listing: no folder of your own")
         return
-    folder = user_path(data.directory or "")
-    require_own_folder(folder)
-    if not folder.exists() and (files := earlier_listing(folder)):
+    require_own_folder(data.directory or "")
+    folder = folder_of(data)
+    try:
+        files, warnings = list_files(data)
+    except StorageError as error:
+        files = earlier_listing(folder)
+        if not files:
+            raise
         write_listing(files)
         print(
-            f"warning: listing: {folder} is not there: what it held before is in {LISTING}, and stages that read no "
+            f"warning: listing: {one_line(str(error))}; until then {LISTING} stays as it was, and stages that read no "
             "image can run",
             file=sys.stderr,
         )
         print(f"listing: as before, {len(files)} files")
         return
-    files, warnings = list_files(data)
     for line in warnings:
         print(f"warning: listing: {one_line(line)}", file=sys.stderr)
     write_listing(files)

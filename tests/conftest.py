@@ -15,7 +15,7 @@ from benchmarks.real_data import SHARED
 from dermoscopy.runtime.keras_start import start_keras
 from tests.support.once import made_once
 
-pytest_plugins = ["tests.support.machine"]
+pytest_plugins = ["tests.support.machine", "tests.support.s3_server"]
 
 BACKBONE_SIZE = 64  # pixels
 

@@ -1,12 +1,14 @@
-"""Where the image files of a folder are: links are followed, and what is no photograph is passed over."""
+"""Which files of a folder are images: links are followed, and what is no photograph is passed over."""
 
 import re
+from collections.abc import Sequence
 from operator import attrgetter
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
+from dermoscopy.data.storage import Location, is_remote, require_plain_address
 from dermoscopy.runtime.errors import DataError, SourceError, first_few
-from dermoscopy.runtime.files import project_folder
+from dermoscopy.runtime.files import project_folder, user_path
 from dermoscopy.runtime.paths import RAW
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
@@ -34,10 +36,7 @@ class FoundImages(NamedTuple):
     def warnings(self) -> list[str]:
         """A line for each kind of thing that was passed over."""
         lines = [f"{link} leads back to a folder that holds it: skipped" for link in self.loops]
-        if self.others:
-            names = first_few([str(path) for path in self.others])
-            lines.append(f"pictures in a format that is not read: {names}: convert them to JPEG or PNG")
-        return lines
+        return lines + warnings_of_others([str(path) for path in self.others])
 
 
 def find_images(folder: Path) -> FoundImages:
@@ -59,9 +58,32 @@ def is_image(name: str) -> bool:
     return path.suffix.lower() in SUFFIXES and not name.startswith(".") and not MASK.search(path.stem)
 
 
-def require_own_folder(folder: Path) -> None:
-    """Raise a SourceError if the user's folder is, holds or lies in data/raw, which the download stage replaces."""
-    raw = project_folder() / RAW
+def is_other_picture(name: str) -> bool:
+    """Return whether a file of this name is a picture in a format that is not read."""
+    return PurePath(name).suffix.lower() in OTHERS and not name.startswith(".")
+
+
+def is_passed_over(folder: str) -> bool:
+    """Return whether a folder of this name is hidden, or was left by a system."""
+    return folder.startswith(".") or folder.lower() in LEFTOVERS
+
+
+def warnings_of_others(paths: Sequence[str]) -> list[str]:
+    """Return a line on pictures in a format that is not read, if there are any."""
+    if not paths:
+        return []
+    return [f"pictures in a format that is not read: {first_few(paths)}: convert them to JPEG or PNG"]
+
+
+def require_own_folder(directory: str) -> None:
+    """Raise a SourceError if data.directory is, holds or lies in data/raw, which the download stage replaces.
+
+    Of an address see `require_plain_address`.
+    """
+    if is_remote(directory):
+        require_plain_address(directory)
+        return
+    folder, raw = user_path(directory), project_folder() / RAW
     if folder.is_relative_to(raw) or raw.is_relative_to(folder):
         raise SourceError(
             f"data.directory is {folder}, and the pipeline itself writes into {raw}: move the images to a folder of "
@@ -69,7 +91,7 @@ def require_own_folder(folder: Path) -> None:
         )
 
 
-def require_plain_name(path: Path) -> None:
+def require_plain_name(path: Location) -> None:
     """Raise a DataError if no table could hold the path: it is not UTF-8, or has control characters."""
     if re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", str(path)):  # bytes that are not UTF-8 become surrogates
         raise DataError(f"{path}: this name is not plain UTF-8 text: rename it")
@@ -78,7 +100,7 @@ def require_plain_name(path: Path) -> None:
 def _search(folder: Path, parents: frozenset[tuple[int, int]], found: FoundImages) -> None:
     for path in sorted(folder.iterdir(), key=attrgetter("name")):  # comparing paths takes three times as long
         if path.is_dir():
-            if path.name.startswith(".") or path.name.lower() in LEFTOVERS:
+            if is_passed_over(path.name):
                 continue
             identity = _identity(path)
             if identity in parents:
@@ -88,7 +110,7 @@ def _search(folder: Path, parents: frozenset[tuple[int, int]], found: FoundImage
         # no pipe; but a link that leads nowhere, which whoever reads it will name
         elif is_image(path.name) and (path.is_file() or not path.exists()):
             found.files.append(path)
-        elif path.suffix.lower() in OTHERS and not path.name.startswith("."):
+        elif is_other_picture(path.name):
             found.others.append(path)
 
 

@@ -3,7 +3,6 @@
 import hashlib
 import warnings
 from io import BytesIO
-from pathlib import Path
 from typing import NamedTuple
 
 import cv2
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from dermoscopy.data.storage import Location, read_bytes
 from dermoscopy.runtime.errors import DataError
 from dermoscopy.runtime.paths import MANIFEST
 
@@ -40,33 +40,29 @@ def configure_image_libraries() -> None:
     warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-def read_image(path: Path, sha256: str | None = None) -> NDArray[np.uint8]:
+def read_image(path: Location, sha256: str | None = None) -> NDArray[np.uint8]:
     """Return the pixels of an image file: (height, width, 3), RGB, upright as its EXIF orientation says.
 
     Args:
-        path: the file.
+        path: of the file, as the manifest has it.
         sha256: hexadecimal; where given, the file must still have this content.
 
     Raises:
-        DataError: the file cannot be read or decoded, or does not have this sha256.
+        DataError: the file is missing or cannot be decoded, or does not have this sha256.
+        StorageError: its storage cannot be read.
     """
-    if sha256 is not None and not path.exists():
-        raise DataError(f"{path} is missing: bring it back, or set data.directory to the folder where the images are")
     content = read_bytes(path)
-    if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
+    return decode(content, path) if sha256 is None else decode_checked(content, path, sha256)
+
+
+def decode_checked(content: bytes, path: Location, sha256: str) -> NDArray[np.uint8]:
+    """Return the pixels, as `read_image` does, of what was read from an image file; a DataError if it has changed."""
+    if hashlib.sha256(content).hexdigest() != sha256:
         raise DataError(f"{path} has changed since {MANIFEST} was made: run dvc repro again")
     return decode(content, path)
 
 
-def read_bytes(path: Path) -> bytes:
-    """Return the content of a file; a DataError says which file cannot be read and why."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}") from None
-
-
-def decode(content: bytes, path: Path) -> NDArray[np.uint8]:
+def decode(content: bytes, path: Location) -> NDArray[np.uint8]:
     """Return the pixels, as `read_image` does, of the content of the image file `path`.
 
     Grey becomes RGB, CMYK is converted, 16 bits are scaled to 8, an alpha channel is dropped.
@@ -92,7 +88,7 @@ def decode(content: bytes, path: Path) -> NDArray[np.uint8]:
     return np.asarray(pixels, np.uint8)
 
 
-def _read_header(content: bytes, path: Path) -> Image.Image:
+def _read_header(content: bytes, path: Location) -> Image.Image:
     """Return the image, not decoded yet, if its header promises one picture of a usable size."""
     try:
         image = Image.open(BytesIO(content), formats=FORMATS)
@@ -115,5 +111,5 @@ def _read_header(content: bytes, path: Path) -> Image.Image:
     return image
 
 
-def _too_large(path: Path) -> DataError:
+def _too_large(path: Location) -> DataError:
     return DataError(f"{path}: the image has more than {MAX_PIXELS // 10**6} megapixels")

@@ -1,15 +1,18 @@
-"""What was read of each image file, kept for the next run: a file of the same size and time is not read again."""
+"""What was read of each image file, kept for the next run: one that is listed as before is not read again."""
 
 import csv
 import hashlib
+import os
 import sys
 from pathlib import Path
+from threading import BoundedSemaphore
 from typing import NamedTuple
 
 from dermoscopy.data import images
-from dermoscopy.data.images import decode, read_bytes
+from dermoscopy.data.images import decode
 from dermoscopy.data.sources.directory import ListedFile
-from dermoscopy.runtime.files import located, project_folder, replacing
+from dermoscopy.data.storage import read_bytes
+from dermoscopy.runtime.files import project_folder, replacing
 from dermoscopy.runtime.paths import INSPECTIONS
 
 
@@ -23,13 +26,15 @@ class Inspection(NamedTuple):
 
 # Another way to decode may find fault with other images.
 CODE = hashlib.sha256(Path(images.__file__).read_bytes()).hexdigest()[:16]
+# More threads than this may read, but pixels take a hundred times the memory of a file.
+_decoding = BoundedSemaphore(os.cpu_count() or 1)
 
 
 def inspect(file: ListedFile) -> Inspection:
-    """Read and decode an image; a DataError says why it cannot be used."""
-    path = located(file.path)
-    content = read_bytes(path)
-    height, width, _ = decode(content, path).shape
+    """Read and decode an image; a DataError says why it cannot be used, a StorageError why its storage cannot."""
+    content = read_bytes(file.path)
+    with _decoding:
+        height, width, _ = decode(content, file.path).shape
     return Inspection(width, height, hashlib.sha256(content).hexdigest())
 
 

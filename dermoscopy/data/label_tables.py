@@ -6,7 +6,6 @@ class of each image, in a column or as a 0/1 column for each class; others are j
 
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType
 
 import pandas as pd
@@ -14,6 +13,7 @@ import pandera.pandas as pa
 
 from dermoscopy.data.image_files import SUFFIXES
 from dermoscopy.data.matching import match_names
+from dermoscopy.data.storage import Location
 from dermoscopy.data.table_forms import LabelTable, choose_label_table, look_at_all, read_text, unreadable
 from dermoscopy.runtime.errors import DataError, first_few
 from dermoscopy.runtime.params import Columns
@@ -55,7 +55,7 @@ TABLE_SCHEMA = pa.DataFrameSchema(
 )
 
 
-def read_labels(paths: Sequence[Path], columns: Columns, labels: Path | None = None) -> pd.DataFrame:
+def read_labels(paths: Sequence[Location], columns: Columns, labels: Location | None = None) -> pd.DataFrame:
     """Return `file`, `image_id`, `label`, `lesion_id` and, where the tables know them, `patient_id` and CLINICAL.
 
     All columns are text (no value is NA) but `age`, float years with NaN where unknown. Text is empty where nothing is
@@ -79,7 +79,7 @@ def read_labels(paths: Sequence[Path], columns: Columns, labels: Path | None = N
 
 
 def with_metadata(
-    labels: pd.DataFrame, tables: Sequence[LabelTable], unread: Sequence[str], path: Path
+    labels: pd.DataFrame, tables: Sequence[LabelTable], unread: Sequence[str], path: Location
 ) -> pd.DataFrame:
     """Return labels with what other tables know of the same images; what cannot be read is said, and not used.
 
@@ -175,7 +175,7 @@ def class_names(written: "pd.Series[str]") -> "pd.Series[str]":
     return names.map(sys.intern)  # a million images share a few strings
 
 
-def join(labels: pd.DataFrame, other: pd.DataFrame, path: Path, other_path: Path) -> pd.DataFrame:
+def join(labels: pd.DataFrame, other: pd.DataFrame, path: Location, other_path: Location) -> pd.DataFrame:
     """Return the labels with what another table knows of the same images beside it; labels are taken from the first.
 
     Raises:
@@ -206,7 +206,7 @@ def join(labels: pd.DataFrame, other: pd.DataFrame, path: Path, other_path: Path
     return joined
 
 
-def check_values(table: pd.DataFrame, path: Path, named: Mapping[str, str] = MappingProxyType({})) -> pd.DataFrame:
+def check_values(table: pd.DataFrame, path: Location, named: Mapping[str, str] = MappingProxyType({})) -> pd.DataFrame:
     """Return the table if it fits TABLE_SCHEMA; a DataError names the first value that does not, and where it is.
 
     Args:
@@ -222,7 +222,7 @@ def check_values(table: pd.DataFrame, path: Path, named: Mapping[str, str] = Map
         raise DataError(f"{where}: {str(case['failure_case'])[:200]!r} {case['check']}{_more(count - 1)}") from None
 
 
-def _without_extra_fields(table: pd.DataFrame, path: Path, first: int) -> pd.DataFrame:
+def _without_extra_fields(table: pd.DataFrame, path: Location, first: int) -> pd.DataFrame:
     """Return the table with each value under its column where rows end in more separators than the header.
 
     pandas takes the first fields of such rows for an index, which shifts all others.
@@ -252,7 +252,7 @@ def _hot_class(rows: pd.DataFrame, table: LabelTable) -> "pd.Series[str]":
     return hot.idxmax(axis="columns")
 
 
-def _ages(written: "pd.Series[str]", path: Path, column: str) -> "pd.Series[float]":
+def _ages(written: "pd.Series[str]", path: Location, column: str) -> "pd.Series[float]":
     age = pd.to_numeric(written, errors="coerce")
     bad = written[age.isna() & ~written.str.lower().isin(UNKNOWN)]
     if len(bad):

@@ -1,11 +1,12 @@
-"""data/listing.csv: what the user's folder holds, by name, size and time."""
+"""data/listing.csv: what the user's folder holds, by name, size and version."""
 
 import csv
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from dermoscopy.data.sources.directory import ListedFile
+from dermoscopy.data.sources.directory import ListedFile, listed_name
+from dermoscopy.data.storage import Location
 from dermoscopy.runtime.errors import DataError
 from dermoscopy.runtime.files import project_folder, replacing
 from dermoscopy.runtime.paths import LISTING
@@ -31,7 +32,7 @@ def read_listing(path: Path = LISTING) -> list[ListedFile]:
         raise DataError(f"{path} cannot be read ({error}): delete it and run dvc repro") from None
 
 
-def earlier_listing(folder: Path) -> list[ListedFile]:
+def earlier_listing(folder: Location) -> list[ListedFile]:
     """Return what was listed of a folder before, here or, in a copy for an experiment, in the project; [] if nothing.
 
     The listing stage keeps its output, so that where the images are not, in a clone for instance, all stages run that
@@ -39,6 +40,7 @@ def earlier_listing(folder: Path) -> list[ListedFile]:
     """
     for path in (LISTING, project_folder() / LISTING):
         if path.exists():
-            files = read_listing(path)
-            return files if any((project_folder() / file.path).is_relative_to(folder) for file in files) else []
+            files, top = read_listing(path), PurePosixPath(listed_name(folder))
+            images = [PurePosixPath(file.path) for file in files if file.kind == "image"]
+            return files if images and all(image.is_relative_to(top) for image in images) else []
     return []

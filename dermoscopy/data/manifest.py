@@ -1,6 +1,5 @@
 """The manifest: one checked row an image, with its label, lesion, size and content hash."""
 
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ from dermoscopy.data.inspections import Inspection, Inspections
 from dermoscopy.data.label_tables import CLINICAL, check_values
 from dermoscopy.data.raw import match_files, read_raw
 from dermoscopy.data.sources.directory import ListedFile
+from dermoscopy.data.storage import readers
 from dermoscopy.runtime.errors import DataError, first_few, one_line
 from dermoscopy.runtime.params import Data
 from dermoscopy.runtime.paths import FOUND_LESIONS, REJECTED
@@ -166,9 +166,10 @@ def inspect_images(
     good: dict[str, list[str | int]] = {name: [] for name in ("image_id", "path", *Inspection._fields)}
     bad = []
     image_ids = labels["image_id"]
-    with progress(command, len(labels)) as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
+    threads = next((readers(found[0].path) for found in files.values() if found), 1)
+    with progress(command, len(labels)) as bar, ThreadPoolExecutor(threads) as pool:
         images = zip(image_ids, labels["file"], strict=True)
-        looks = map_ahead(pool, look, images, ahead=4 * (os.cpu_count() or 1))
+        looks = map_ahead(pool, look, images, ahead=4 * threads)
         for image_id, found in zip(image_ids, tick(looks, bar), strict=True):
             if isinstance(found, str):
                 bad.append((image_id, found))

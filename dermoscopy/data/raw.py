@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from unicodedata import normalize
 
 import pandas as pd
@@ -17,10 +17,10 @@ from dermoscopy.data.label_tables import (
 )
 from dermoscopy.data.listing import read_listing
 from dermoscopy.data.matching import match_names
-from dermoscopy.data.sources.directory import FOLDERS, ListedFile, labels_path, listed
+from dermoscopy.data.sources.directory import FOLDERS, ListedFile, folder_of, label_tables, listed, listed_name
+from dermoscopy.data.storage import Location
 from dermoscopy.data.table_forms import look_at_all
 from dermoscopy.runtime.errors import DataError, first_few
-from dermoscopy.runtime.files import located, project_paths, user_path
 from dermoscopy.runtime.params import Columns, Data
 from dermoscopy.runtime.paths import RAW
 
@@ -40,16 +40,17 @@ def read_folder(data: Data, files: Sequence[ListedFile]) -> tuple[pd.DataFrame, 
         DataError: no table has labels, or a value cannot be used.
     """
     images = [file for file in files if file.kind == "image"]
-    tables = [located(file.path) for file in files if file.kind == "table"]
+    tables = [file.path for file in files if file.kind == "table"]
     if tables and data.labels != FOLDERS:
-        named = labels_path(data)
-        return read_labels(tables, data.columns, located(*project_paths([named])) if named else None), images
-    folder = user_path(data.directory or "")
+        places = [listed_name(place) for place in label_tables(data)]
+        named = next((place for place in places if place in tables), places[0]) if places else None
+        return read_labels(tables, data.columns, named), images
+    folder = folder_of(data)
     labels = labels_by_folder([file.path for file in images], folder)
     return with_metadata(labels, *look_at_all(tables, data.columns), folder), images
 
 
-def labels_by_folder(images: Sequence[str], folder: Path) -> pd.DataFrame:
+def labels_by_folder(images: Sequence[str], folder: Location) -> pd.DataFrame:
     """Return `file, image_id, label` of images whose folder, the one right above them, is their class.
 
     An image in `folder` itself has no label.
@@ -57,7 +58,7 @@ def labels_by_folder(images: Sequence[str], folder: Path) -> pd.DataFrame:
     Raises:
         DataError: no image is in a subfolder.
     """
-    top = PurePosixPath(*project_paths([folder]))
+    top = PurePosixPath(listed_name(folder))
     below = [PurePosixPath(path).relative_to(top) for path in images]
     labels = pd.DataFrame(
         {

@@ -3,11 +3,12 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from io import TextIOWrapper
 from typing import Any
 
 import pandas as pd
 
+from dermoscopy.data.storage import Location, open_file
 from dermoscopy.runtime.errors import DataError
 from dermoscopy.runtime.params import Columns
 
@@ -56,7 +57,7 @@ class LabelTable:
         classes: its 0/1 columns, where the label is given by them.
     """
 
-    path: Path
+    path: Location
     separator: str
     blank: int
     columns: list[str]
@@ -83,7 +84,7 @@ class LabelTable:
 
 
 def look_at_all(
-    paths: Sequence[Path], columns: Columns, labels: Path | None = None
+    paths: Sequence[Location], columns: Columns, labels: Location | None = None
 ) -> tuple[list[LabelTable], list[str]]:
     """Return what some CSV files have, and of those that cannot be read a line that says why.
 
@@ -112,11 +113,11 @@ def require_columns(tables: Sequence[LabelTable], columns: Columns) -> None:
             )
 
 
-def look_at(path: Path, columns: Columns) -> LabelTable:
+def look_at(path: Location, columns: Columns) -> LabelTable:
     """Return what a CSV file has, by its header and where needed its first rows; a DataError if it is no such file."""
     try:
         # utf-8-sig: spreadsheet programs write a byte order mark
-        with path.open(encoding="utf-8-sig") as file:
+        with open_file(path) as content, TextIOWrapper(content, encoding="utf-8-sig") as file:
             blank, header = next(((number, line) for number, line in enumerate(file) if line.strip()), (0, ""))
         separator = max(",;\t", key=re.sub(r'"[^"]*"', "", header).count)
         # the header as it stands, because pandas gives a second dx the name dx.1
@@ -144,7 +145,7 @@ def look_at(path: Path, columns: Columns) -> LabelTable:
     return LabelTable(path, separator, blank, names, named, classes)
 
 
-def _are_hot(path: Path, separator: str, blank: int, columns: list[str]) -> bool:
+def _are_hot(path: Location, separator: str, blank: int, columns: list[str]) -> bool:
     """Return whether columns, two or more, are 0 or 1 in half of the first rows at least."""
     if len(columns) < 2:
         return False
@@ -156,7 +157,7 @@ def _are_hot(path: Path, separator: str, blank: int, columns: list[str]) -> bool
     return rows.empty or bool(usual.mean() >= 0.5)
 
 
-def choose_label_table(tables: Sequence[LabelTable], unread: Sequence[str], labels: Path | None) -> LabelTable:
+def choose_label_table(tables: Sequence[LabelTable], unread: Sequence[str], labels: Location | None) -> LabelTable:
     """Return the table that has the labels, the one of the path `labels` if that is given.
 
     `unread` says why other files could not be looked at. A DataError if no table has labels, or several have.
@@ -177,21 +178,22 @@ def choose_label_table(tables: Sequence[LabelTable], unread: Sequence[str], labe
     return chosen[0]
 
 
-def read_text(path: Path, separator: str, **options: Any) -> pd.DataFrame:
+def read_text(path: Location, separator: str, **options: Any) -> pd.DataFrame:
     """Return a table with each value as text, as it stands."""
-    table: pd.DataFrame = pd.read_csv(
-        path,
-        sep=separator,
-        dtype=str,
-        keep_default_na=False,
-        encoding="utf-8-sig",
-        skipinitialspace=True,
-        **options,
-    )
+    with open_file(path) as content:
+        table: pd.DataFrame = pd.read_csv(
+            content,
+            sep=separator,
+            dtype=str,
+            keep_default_na=False,
+            encoding="utf-8-sig",
+            skipinitialspace=True,
+            **options,
+        )
     return table
 
 
-def unreadable(path: Path, error: Exception) -> DataError:
+def unreadable(path: Location, error: Exception) -> DataError:
     """Return the error for a file that is missing or no CSV in UTF-8."""
     if isinstance(error, OSError):
         return DataError(f"label table {path} cannot be read: {error.strerror}")

@@ -18,10 +18,11 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler, normalize
 from threadpoolctl import threadpool_limits
 
-from dermoscopy.data.images import read_image
+from dermoscopy.data.images import decode_checked
+from dermoscopy.data.storage import read_bytes, readers
 from dermoscopy.features.store import FeatureReader
-from dermoscopy.runtime.files import located
 from dermoscopy.runtime.progress import progress, tick
+from dermoscopy.runtime.threads import map_ahead
 
 # Measured on HAM10000 (224 x 224 pixels, MobileNetV2, the mean of 9 views) against the lesions of its label table: of
 # its pairs of one lesion, 51 % are found among 5 neighbours, 55 % among 10, 59 % among 20 and 62 % among 30, in a time
@@ -92,12 +93,21 @@ def candidate_pairs(directions: NDArray[np.float32]) -> NDArray[np.intp]:
 
 def read_keypoints(manifest: pd.DataFrame) -> list[Keypoints]:
     """Return the keypoints of each image of the manifest; a DataError if one cannot be read or has changed."""
+    paths = manifest["path"].tolist()
+    ahead = readers(paths[0])
 
-    def read(path: str, sha256: str) -> Keypoints:
-        return detect_keypoints(read_image(located(path), sha256))
+    def detect(image: tuple[str, str, bytes]) -> Keypoints:
+        path, sha256, content = image
+        return detect_keypoints(decode_checked(content, path, sha256))
 
-    with progress("keypoints", len(manifest)) as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(tick(pool.map(read, manifest["path"], manifest["sha256"]), bar))
+    with (
+        progress("keypoints", len(manifest)) as bar,
+        ThreadPoolExecutor(ahead) as reading,
+        ThreadPoolExecutor(os.cpu_count()) as detecting,
+    ):
+        contents = map_ahead(reading, read_bytes, paths, ahead)
+        images = zip(paths, manifest["sha256"], contents, strict=True)
+        return list(tick(map_ahead(detecting, detect, images, ahead), bar))
 
 
 def detect_keypoints(pixels: NDArray[np.uint8]) -> Keypoints:

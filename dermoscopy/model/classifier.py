@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from dermoscopy.data.image_files import SUFFIXES, FoundImages, find_images, require_plain_name
-from dermoscopy.data.images import decode, read_bytes
+from dermoscopy.data.images import decode
 from dermoscopy.model.clinical_input import remarks
 from dermoscopy.model.decision import adjust
 from dermoscopy.model.members import Member, load_members
@@ -115,8 +115,10 @@ class Classifier:
         def prepare(file: Path) -> list[NDArray[np.uint8]] | DataError:
             try:
                 require_plain_name(file)
-                content = read_bytes(file)
+                content = file.read_bytes()
                 pixels = decode(content, file)
+            except OSError as error:
+                return DataError(f"{file}: {error.strerror or error}")
             except DataError as error:
                 return error
             sha256 = hashlib.sha256(content).hexdigest()

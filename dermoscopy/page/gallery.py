@@ -2,7 +2,7 @@
 
 import base64
 import os
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -13,12 +13,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dermoscopy.data.images import read_image
+from dermoscopy.data.storage import is_there
 from dermoscopy.features.backbones import read_backbone_info
 from dermoscopy.features.finetuned import final_backbone
 from dermoscopy.features.views import Warp, render_views
 from dermoscopy.model.activation_maps import LastMaps
 from dermoscopy.model.head import load_head, require_same_backbone, softmax
-from dermoscopy.runtime.files import located
+from dermoscopy.runtime.errors import StorageError
 from dermoscopy.runtime.progress import progress, tick
 from dermoscopy.scoring.predictions import class_names, probabilities_of
 
@@ -67,7 +68,7 @@ def choose_examples(predictions: pd.DataFrame, count: int) -> pd.DataFrame:
 def without_missing(chosen: pd.DataFrame, manifest: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the chosen images whose files are here, and the others, with `path`: a project may move without them."""
     path = chosen["image_id"].map(manifest.set_index("image_id")["path"])
-    missing = path.map(is_missing).astype(bool)
+    missing = pd.Series(are_missing(path.tolist()), path.index, dtype=bool)
     return chosen[~missing], chosen[missing].assign(path=path[missing])
 
 
@@ -81,15 +82,15 @@ def left_out(chosen: pd.DataFrame, missing: pd.DataFrame) -> str:
     )
 
 
-def is_missing(path: str) -> bool:
-    """Return whether there is no such file; one that is there and cannot be read is an error of its own."""
+def are_missing(paths: Sequence[str]) -> list[bool]:
+    """Return which files are not there: all, where their storage cannot be read.
+
+    One that is there and cannot be read is an error of its own.
+    """
     try:
-        located(path).stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        pass
-    return False
+        return [not is_there(path) for path in paths]
+    except StorageError:
+        return [True] * len(paths)
 
 
 def draw_examples(chosen: pd.DataFrame, manifest: pd.DataFrame) -> list[Example]:
@@ -110,7 +111,7 @@ def draw_examples(chosen: pd.DataFrame, manifest: pd.DataFrame) -> list[Example]
     shifts = head.shift(info.clinical.encode(images)) if info.clinical else np.zeros((len(rows), len(info.classes)))
 
     def draw(row: dict[Hashable, Any], shift: NDArray[np.float64]) -> Example:
-        pixels = render_views(read_image(located(row["path"]), row["sha256"]), [Warp()], backbone.side)[0]
+        pixels = render_views(read_image(row["path"], row["sha256"]), [Warp()], backbone.side)[0]
         maps = head.activation_maps(last_maps.maps(pixels))
         predicted = info.classes.index(row["predicted"])
         picture = np.asarray(cv2.resize(pixels, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.uint8)

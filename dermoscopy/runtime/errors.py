@@ -16,12 +16,20 @@ class SourceError(PipelineError):
     """The raw data cannot be fetched or found."""
 
 
+class StorageError(PipelineError):
+    """The folder or storage that holds the images is not there, or does not let us read."""
+
+
 class DataError(PipelineError):
     """The data contradict the data contracts: tables, images, features."""
 
 
 class BackboneError(PipelineError):
     """A backbone or its weights are missing or wrong."""
+
+
+class ClusterError(PipelineError):
+    """A Ray cluster cannot be reached, or its workers cannot do their work."""
 
 
 class DiskError(PipelineError):

@@ -140,7 +140,7 @@ def test_text_with_the_name_of_an_image_is_bad(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_bad(tmp_path: Path) -> None:
-    assert "No such file" in message(tmp_path / "image.jpg")
+    assert "is missing: bring it back" in message(tmp_path / "image.jpg")
 
 
 def test_a_folder_with_the_name_of_an_image_is_bad(tmp_path: Path) -> None:

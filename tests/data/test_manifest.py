@@ -389,7 +389,7 @@ class TestDirectory:
         write_params(Path(), {"data": source})
         listing.main(**sections_of(listing.main))
         (folder / "part 0" / photographs[0].name).unlink()
-        with pytest.raises(DataError, match=f"1 of 8.*{photographs[0].name}: No such file"):
+        with pytest.raises(DataError, match=f"1 of 8.*{photographs[0].name} is missing: bring it back"):
             run_manifest(source)
 
     def test_a_link_to_nowhere_beside_an_image_of_its_name_is_bad(self, folder: Path, photographs: list[Path]) -> None:

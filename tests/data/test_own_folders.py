@@ -15,7 +15,7 @@ from dermoscopy.data.raw import match_files
 from dermoscopy.data.sources.directory import ListedFile
 from dermoscopy.data.tables import read_table
 from dermoscopy.runtime.commands import sections_of
-from dermoscopy.runtime.errors import DataError, SourceError
+from dermoscopy.runtime.errors import DataError, SourceError, StorageError
 from dermoscopy.runtime.paths import LISTING
 from stages import download, listing, manifest, split
 from tests.support.params_file import write_params
@@ -320,9 +320,9 @@ class TestNothingStale:
         """The images that are read from now on."""
         names: list[str] = []
 
-        def note(path: Path) -> bytes:
-            names.append(path.name)
-            return path.read_bytes()
+        def note(path: str) -> bytes:
+            names.append(Path(path).name)
+            return Path(path).read_bytes()
 
         monkeypatch.setattr(inspections, "read_bytes", note)
         return names
@@ -408,9 +408,9 @@ class TestNothingStale:
         filled.rename(tmp_path / "elsewhere")
         listing.main(**sections_of(listing.main))
         assert LISTING.read_bytes() == before
-        assert f"warning: listing: {filled} is not there: what it held before" in capsys.readouterr().err
+        assert f"warning: listing: {filled} is not there: " in capsys.readouterr().err
         write_params(Path(), {"data": {"source": "directory", "directory": str(tmp_path / "typo")}})
-        with pytest.raises(SourceError, match="typo is not a folder: name the folder of images"):
+        with pytest.raises(StorageError, match="typo is not there: bring it back, or name the folder of images"):
             listing.main(**sections_of(listing.main))
 
     def test_a_folder_in_the_project_moves_with_it(self, filled: Path, tmp_path: Path) -> None:

@@ -360,7 +360,7 @@ FAULTS: dict[str, tuple[Spoil, str]] = {
         "several frames or pages",
     ),
     "folder": (lambda path, _: path.mkdir(), "no file of this name"),
-    "to_nowhere": (lambda path, _: path.symlink_to("nowhere.jpg"), "No such file"),
+    "to_nowhere": (lambda path, _: path.symlink_to("nowhere.jpg"), "is missing"),
     "to_itself": (lambda path, _: path.symlink_to(path.name), "symbolic links"),
     "missing": (lambda _path, _image: None, "no file of this name"),
 }

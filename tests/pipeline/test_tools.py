@@ -237,7 +237,7 @@ class TestExternal:
     def test_a_folder_that_is_not_there_and_one_with_a_bad_image_are_refused(
         self, project: Workspace, tmp_path: Path
     ) -> None:
-        assert "is not a folder" in self.external(project, str(tmp_path / "missing"), status=1)
+        assert "is not there" in self.external(project, str(tmp_path / "missing"), status=1)
         (tmp_path / "a.jpg").write_text("no image")
         (tmp_path / "labels.csv").write_text("image_id,dx\na,nv\n")
         output = self.external(project, str(tmp_path), status=1)
