@@ -23,7 +23,7 @@ BENCHMARKS = (
     "first_result",
 )
 # run only when they are named: they take long, and kaggle_run needs real data
-LONG = ("growth", "growth_of_manifest", "growth_of_tools", "kaggle_run", "coverage", "choices")
+LONG = ("growth", "growth_of_manifest", "growth_of_tools", "kaggle_run", "coverage", "choices", "cluster")
 
 
 def main() -> None:
