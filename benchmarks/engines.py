@@ -1,12 +1,13 @@
 """Inference engines, each set up as its experts would for a few cores: float32, weights loaded once.
 
 Each function loads a backbone from its folder and returns a function from images, (n, size, size, 3), uint8, to
-features, (n, dim). All but PyTorch run the very same network.
+features, (n, dim). All but timm run the very same network.
 """
 
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,9 @@ from numpy.typing import NDArray
 
 from benchmarks.inputs import ONNX
 from dermoscopy.features.backbones import read_backbone_info
+from dermoscopy.features.engines.keras_engine import KerasEngine
 from dermoscopy.features.engines.openvino_engine import OpenVINOEngine
-from dermoscopy.features.engines.tensorflow_engine import TensorFlowEngine
-from dermoscopy.runtime.keras_start import start_keras
+from dermoscopy.runtime.keras_start import Backend, start_keras
 
 Infer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
@@ -31,11 +32,21 @@ TIMM_NAMES = {
 }
 
 
-def load_tensorflow(folder: Path) -> Infer:
-    """The features stage's engine, with smaller batches, which are as fast."""
-    engine = TensorFlowEngine(folder)
-    engine.BATCH = BATCH
+class SmallBatches(KerasEngine):
+    """The features stage's engine, with smaller batches, which are as fast on a CPU."""
+
+    CPU_BATCH = BATCH
+
+
+def load_keras(folder: Path, backend: Backend) -> Infer:
+    """Keras on one of its backends."""
+    engine = SmallBatches(folder, backend)
     return lambda images: engine.compute(images, len(images))
+
+
+def load_tensorflow(folder: Path) -> Infer:
+    """Keras on TensorFlow."""
+    return load_keras(folder, "tensorflow")
 
 
 def load_tensorflow_xla(folder: Path) -> Infer:
@@ -111,6 +122,10 @@ def engines() -> dict[str, Callable[[Path], Infer]]:
         "OpenVINO (ours)": load_openvino,
         "OpenVINO, defaults": load_openvino_default,
     }
+    if find_spec("jax") is not None:
+        found["Keras on JAX"] = partial(load_keras, backend="jax")
+    if find_spec("torch") is not None:
+        found["Keras on PyTorch"] = partial(load_keras, backend="torch")
     if find_spec("onnxruntime") is not None and find_spec("tf2onnx") is not None:
         found |= {"ONNX Runtime": load_onnxruntime, "ONNX Runtime, an image a core": load_onnxruntime_parallel}
     if find_spec("timm") is not None and find_spec("torch") is not None:

@@ -22,6 +22,7 @@ from dermoscopy.data.images import ImageFile, configure_image_libraries
 from dermoscopy.features.backbones import read_backbone_info
 from dermoscopy.features.chunks import ViewChunks
 from dermoscopy.features.engines.openvino_engine import OpenVINOEngine
+from dermoscopy.features.executors.local import LocalExecutor
 from dermoscopy.features.extraction import compute_missing, prepare_views
 from dermoscopy.features.recipe import image_keys, view_key
 from dermoscopy.runtime.params import load_params
@@ -60,7 +61,7 @@ class Stage:
         images = image_keys(self._photographs)
         root = self._work / next(self._runs)
         chunks = [ViewChunks(root, key, images, (self._info.dim,)) for key in keys]
-        compute_missing(self._photographs, chunks, AUGMENTATION, self._info.side, lambda: self._engine)
+        compute_missing(self._photographs, chunks, AUGMENTATION, self._info.side, LocalExecutor(lambda: self._engine))
         return chunks
 
 

@@ -2,6 +2,7 @@
 
 from dermoscopy.data.images import configure_image_libraries
 from dermoscopy.data.tables import read_table
+from dermoscopy.features.engines.choice import choose_engine, keras_backend
 from dermoscopy.features.finetuned import FinetuningInfo, write_finetuning
 from dermoscopy.runtime.commands import run_stage
 from dermoscopy.runtime.files import replacing
@@ -20,7 +21,7 @@ def main(finetune: Finetune, augmentation: Augmentation, features: Features) -> 
         configure_image_libraries()
         manifest = read_table(MANIFEST, "image_id", "path", "label", "lesion_id", "sha256")
         images = manifest.merge(read_table(SPLIT, "image_id", "part"), on="image_id", validate="1:1")
-        start_keras(finetune.seed)
+        start_keras(finetune.seed, keras_backend(choose_engine(features.engine)))
         from dermoscopy.model.tuned_backbone import finetune_backbone
 
         done = finetune_backbone(images, BACKBONE, folder, finetune, augmentation, features)

@@ -19,6 +19,7 @@ from dermoscopy.data.split import assign_folds, assign_parts
 from dermoscopy.data.tables import read_table, write_json
 from dermoscopy.features.backbones import read_backbone_info
 from dermoscopy.features.computation import compute_features
+from dermoscopy.features.engines.choice import choose_engine, keras_backend
 from dermoscopy.features.finetuned import require_not_tuned_on
 from dermoscopy.model.repetition import Trained, Training, require_current_features, train_each, training_columns
 from dermoscopy.runtime.commands import run_command
@@ -91,7 +92,7 @@ def main() -> None:
 def train_tuned(training: Training, manifest: pd.DataFrame) -> Trained:
     """Fine-tune the backbone for a training, compute the features with it, train and predict."""
     params = training.params
-    start_keras(params.finetune.seed)
+    start_keras(params.finetune.seed, keras_backend(choose_engine(params.features.engine)))
     from dermoscopy.model.tuned_backbone import finetune_backbone
 
     images = manifest.assign(part=training.part)

@@ -10,7 +10,7 @@ import math
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cache
 from pathlib import Path
 from textwrap import shorten
@@ -21,8 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dermoscopy.features.backbones import KERAS_FILES, BackboneInfo, hash_files, require_intact, stage_of
+from dermoscopy.features.conversion import convert_elsewhere
 from dermoscopy.runtime.errors import BackboneError
 from dermoscopy.runtime.params import Backbone
+
+Form = Literal["keras", "openvino"]
 
 # Of the last maps at several sizes, when they are repeated to one size: 80 x 80 x 3072 float32 are 79 MB an image.
 MOST_PLACES = 80
@@ -118,6 +121,11 @@ def maps_at(sizes: list[int], network: keras.Model, pixels: keras.KerasTensor) -
     return keras.layers.Concatenate(name="maps")(repeated)
 
 
+def network_of(backbone: keras.Model) -> keras.Model:
+    """Return the network of keras.applications that is in a backbone."""
+    return next(layer for layer in backbone.layers if isinstance(layer, keras.Model))
+
+
 def image_size_of(backbone: keras.Model) -> int | list[int]:
     """Return the image size that `build_backbone` was given."""
     sizes = [layer.output.shape[1] for layer in backbone.layers if isinstance(layer, keras.layers.AveragePooling2D)]
@@ -166,7 +174,7 @@ def cut_backbone(backbone: keras.Model, layers: int | Literal["all"]) -> Cut:
     The layers above become trainable, all others frozen. Where no such place is left, or images are run at several
     sizes, there is no trunk.
     """
-    network = next(layer for layer in backbone.layers if isinstance(layer, keras.Model))
+    network = network_of(backbone)
     count = len(network.layers) if layers == "all" else min(layers, len(network.layers))
     several = isinstance(image_size_of(backbone), list)
     for place in range(0 if several else len(network.layers) - 1 - count, 0, -1):
@@ -213,13 +221,24 @@ def load_backbone(folder: Path) -> keras.Model:
     """Return the Keras model that `write_backbone` wrote; a BackboneError if there is none."""
     require_intact(folder, KERAS_FILES)
     try:
-        # in safe mode, which is the default of this function though not of every one
-        model = keras.models.model_from_json((folder / "architecture.json").read_text(encoding="utf-8"))
-        model.load_weights(folder / "backbone.weights.h5")
+        return read_keras_files(folder)
     except Exception as error:  # Keras and h5py raise many kinds of errors
         reason = shorten(str(error), 200, placeholder=" ...")
         raise BackboneError(f"{folder} cannot be read ({reason}): run dvc repro {stage_of(folder)}") from None
+
+
+def read_keras_files(folder: Path) -> keras.Model:
+    """Return the model that `save_keras_files` wrote; its errors are of Keras and h5py, of many kinds."""
+    # in safe mode, which is the default of this function though not of every one
+    model = keras.models.model_from_json((folder / "architecture.json").read_text(encoding="utf-8"))
+    model.load_weights(folder / "backbone.weights.h5")
     return model
+
+
+def use_bfloat16(backbone: keras.Model) -> None:
+    """Let the layers of the network compute in bfloat16; preprocessing and pooling, a mean, stay in float32."""
+    for layer in network_of(backbone)._flatten_layers(include_self=False):
+        layer.dtype_policy = "mixed_bfloat16"
 
 
 def build_from_params(backbone: Backbone, weights: str | None) -> keras.Model:
@@ -245,10 +264,24 @@ def build_from_params(backbone: Backbone, weights: str | None) -> keras.Model:
         raise BackboneError(f"backbone.weights {weights} do not fit {backbone.name}: {reason}") from None
 
 
-def write_backbone(model: keras.Model, name: str, folder: Path) -> BackboneInfo:
-    """Fill an empty folder with a backbone, for Keras and for OpenVINO, and its description, which is returned."""
-    save_keras_files(model, folder)
-    convert_to_openvino(model, folder / "backbone.xml")
+def write_backbone(
+    model: keras.Model, name: str, folder: Path, forms: Collection[Form] = ("keras", "openvino")
+) -> BackboneInfo:
+    """Fill an empty folder with a backbone and its description, which is returned.
+
+    Args:
+        model: the backbone, or a part of it.
+        name: of the network.
+        folder: to fill.
+        forms: what to write it for. Where Keras does not run on TensorFlow, OpenVINO's is made from Keras'.
+    """
+    if "keras" in forms:
+        save_keras_files(model, folder)
+    if "openvino" in forms:
+        if keras.config.backend() == "tensorflow":
+            convert_to_openvino(model, folder / "backbone.xml")
+        else:
+            convert_elsewhere(folder)
     size = image_size_of(model)
     info = BackboneInfo(
         name=name,

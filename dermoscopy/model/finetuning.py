@@ -109,6 +109,7 @@ def tune(cut: Cut, training: Part, validation: Part, classes: int, finetune: Fin
     model.optimizer.build(model.trainable_variables)
     watched = OneView(validation[0], np.arange(len(validation[1])), 0, validation[1])
     with faults_of(epochs, watched):
+        build_losses(model, watched)
         if tuning.history:
             model.load_weights(tuning.weights(tuning.done))
         else:
@@ -172,6 +173,7 @@ def warm_up(
     head = build_head(mean.astype(np.float32), deviation, finetune.dropout, classes)
     head.compile(keras.optimizers.Adam(0.001), keras.losses.SparseCategoricalCrossentropy(), metrics=["accuracy"])
     epochs = Epochs(StoredFeatures(features), targets[chosen], weights[chosen], 128, finetune.seed)
+    build_losses(head, epochs)
     head.fit(
         epochs,
         validation_data=(watched, validation[1]),
@@ -186,12 +188,21 @@ def warm_up(
     return head
 
 
+def build_losses(model: keras.Model, batches: Batches) -> None:
+    """Let Keras see the first batch before it takes one out of an epoch to know the shapes of losses and metrics.
+
+    On JAX and PyTorch it then begins that epoch with the batches behind that one which threads have made already, and
+    drops as many at its end (Keras 3.15).
+    """
+    model.test_on_batch(*batches[0])
+
+
 @contextmanager
 def faults_of(*batches: Batches) -> Iterator[None]:
-    """Raise what kept batches from being made, which Keras hides behind an error of TensorFlow."""
+    """Raise what kept batches from being made, which Keras hides behind an error of its backend."""
     try:
         yield
-    except Exception:  # what TensorFlow raises has kinds of its own
+    except Exception:  # what each backend raises has kinds of its own
         for one in batches:
             if isinstance(one.error, (PipelineError, OSError)):
                 raise one.error from None

@@ -16,13 +16,12 @@ from tempfile import TemporaryDirectory
 import keras
 import numpy as np
 import pandas as pd
-from dvclive import Live
-from dvclive.utils import standardize_metric_name
 
 from dermoscopy.data.groups import group_ids
 from dermoscopy.features.backbones import BackboneInfo, read_backbone_info
 from dermoscopy.features.chunks import ViewChunks, chunk_folder, prune
-from dermoscopy.features.engines.choice import Engine, EngineName, choose_engine, engine_identity, load_engine
+from dermoscopy.features.engines.choice import Engine, choose_engine, engine_identity, load_engine
+from dermoscopy.features.executors.local import LocalExecutor
 from dermoscopy.features.extraction import compute_missing
 from dermoscopy.features.finetuned import FinetuningInfo, write_finetuning
 from dermoscopy.features.networks import Cut, cut_backbone, load_backbone, write_backbone
@@ -32,7 +31,7 @@ from dermoscopy.model.tuning_files import Tuning
 from dermoscopy.model.tuning_inputs import DrawnViews, KeptViews, Views
 from dermoscopy.runtime.errors import megabytes
 from dermoscopy.runtime.files import project_folder
-from dermoscopy.runtime.params import Augmentation, Features, Finetune
+from dermoscopy.runtime.params import Augmentation, EngineName, Features, Finetune
 from dermoscopy.runtime.paths import ACTIVATIONS, TUNING
 
 # Of the code that decides the result: a finished tuning under the same key is taken as it is.
@@ -57,7 +56,7 @@ def finetune_backbone(
         destination: the folder to fill.
         finetune: the params.
         augmentation: what the views look like; their number is `finetune.views`.
-        features: which engine runs the frozen layers.
+        features: which engine runs the frozen layers, in float32; Keras has been started on its backend.
     """
     info = read_backbone_info(source)
     backbone = load_backbone(source)
@@ -182,17 +181,21 @@ def keep_views(
 
     @cache
     def load_trunk() -> Engine:
-        write_backbone(trunk, info.name, Path(temporary))
+        write_backbone(trunk, info.name, Path(temporary), ["openvino" if engine == "openvino" else "keras"])
         return load_engine(engine, Path(temporary))
 
+    executor = LocalExecutor(load_trunk)
     with TemporaryDirectory(dir=folder) as temporary:
         for part, images in parts.items():
-            compute_missing(images, chunks[part], augmentation, info.side, load_trunk, "finetune: frozen layers")
+            compute_missing(images, chunks[part], augmentation, info.side, executor, "finetune: frozen layers")
     return {part: KeptViews(of_part) for part, of_part in chunks.items()}
 
 
 def write_log(history: list[dict[str, float]], folder: Path) -> None:
     """Write the metrics of each epoch as DVCLive does; step 0 is the frozen backbone."""
+    from dvclive import Live
+    from dvclive.utils import standardize_metric_name
+
     with Live(str(folder), save_dvc_exp=False, dvcyaml=None) as live:
         for values in history:
             for name, value in values.items():

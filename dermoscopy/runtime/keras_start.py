@@ -1,4 +1,4 @@
-"""The one place where Keras starts: on TensorFlow, with our settings, quietly, whatever the user has configured.
+"""The one place where Keras starts: one backend a process, our settings, quietly, whatever the user has configured.
 
 Modules that import Keras at their top say so, and are imported after `start_keras`.
 """
@@ -9,46 +9,107 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
+from typing import Literal
 
 from dermoscopy.runtime.errors import PipelineError
 
+Backend = Literal["tensorflow", "jax", "torch"]
+
 # Variables of a user's environment that would change results or end in a traceback.
-_OVERRIDDEN = ("TF_USE_LEGACY_KERAS", "KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH")
+_OVERRIDDEN = ("TF_USE_LEGACY_KERAS", "KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH", "KERAS_TORCH_DEVICE")
+# Without it, XLA measures which algorithm is the fastest, and takes another one in the next run.
+_DETERMINISTIC_XLA = "--xla_gpu_deterministic_ops=true"
 
 _one_at_a_time = threading.Lock()  # standard error belongs to the whole process
 
 
-def start_keras(seed: int) -> None:
-    """Import Keras and TensorFlow, with every generator seeded and deterministic operations only.
+def start_keras(seed: int, backend: Backend = "tensorflow", tf32: bool = False) -> None:
+    """Import Keras and its backend, with every generator seeded and deterministic operations only.
 
-    `import keras` is ordinary from then on. keras.json and Keras' environment variables have no effect.
-    The import takes seconds, and a GPU's memory: call it only where the work needs them.
+    `import keras` is ordinary from then on. keras.json and Keras' environment variables have no effect. No other
+    backend is imported. The import takes seconds, and a GPU's memory: call it only where the work needs them.
 
     Args:
         seed: of Keras', NumPy's and Python's global generators.
+        backend: what Keras runs on, until the process ends.
+        tf32: whether a GPU may round what it multiplies to TF32, which costs three digits, until the next call.
 
     Raises:
-        PipelineError: Keras refuses keras.json.
+        PipelineError: Keras refuses keras.json, or runs on another backend already.
     """
-    os.environ["KERAS_BACKEND"] = "tensorflow"  # read once, when Keras is imported
-    os.environ["KERAS_NNX_ENABLED"] = "false"  # unset, keras.json would decide
-    for name in _OVERRIDDEN:
-        os.environ.pop(name, None)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # an error that matters comes as an exception
-    with _one_at_a_time, _silent_stderr(), _without_collection():
-        try:
-            import keras
-        except (ValueError, TypeError, AttributeError) as error:  # the last two where it is JSON of another form
-            raise PipelineError(f"Keras refuses its keras.json ({error}): fix or delete that file") from None
+    _import("keras", backend)
+    import keras
+
+    if keras.config.backend() != backend:
+        raise PipelineError(
+            f"Keras runs on {keras.config.backend()} in this process and cannot change to {backend}: set "
+            f"features.engine={keras.config.backend()}, or run a command of its own for each"
+        )
+    if backend != "tensorflow":
+        from keras.src.utils.module_utils import tensorflow
+
+        # Keras imports it wherever it is installed, if only to seed it, which takes seconds and memory
+        tensorflow._available = False
     keras.config.set_floatx("float32")
     keras.config.set_dtype_policy("float32")
     keras.config.set_epsilon(1e-7)
     keras.config.set_image_data_format("channels_last")
-    import tensorflow as tf
-
     keras.utils.set_random_seed(seed)
-    tf.config.experimental.enable_op_determinism()
-    tf.config.experimental.enable_tensor_float_32_execution(False)  # on GPUs it costs three digits
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+        tf.config.experimental.enable_tensor_float_32_execution(tf32)
+    elif backend == "jax":
+        import jax
+
+        jax.config.update("jax_default_matmul_precision", "tensorfloat32" if tf32 else "float32")
+    else:
+        import torch
+
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
+        torch.backends.fp32_precision = "tf32" if tf32 else "ieee"
+
+
+def import_backend(backend: Backend) -> None:
+    """Import a backend without Keras, with what must stand in the environment before it uses a GPU.
+
+    Raises:
+        PipelineError: it refuses keras.json, which TensorFlow reads too.
+    """
+    _import(backend, backend)
+
+
+def _import(module: str, backend: Backend) -> None:
+    os.environ["KERAS_BACKEND"] = backend  # read once, when Keras is imported, and TensorFlow may do that
+    os.environ["KERAS_NNX_ENABLED"] = "false"  # unset, keras.json would decide
+    for name in _OVERRIDDEN:
+        os.environ.pop(name, None)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # an error that matters comes as an exception
+    if backend == "jax" and _DETERMINISTIC_XLA not in os.environ.get("XLA_FLAGS", ""):
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_DETERMINISTIC_XLA}".strip()
+    if backend == "torch":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses to be deterministic
+    hidden = {"jax": None} if backend == "tensorflow" and "jax" not in sys.modules else {}
+    with quiet_start():
+        sys.modules.update(hidden)  # type: ignore[arg-type] # None: TensorFlow's import of it fails, which it ignores
+        try:
+            import_module(module)
+        except (ValueError, TypeError, AttributeError, AssertionError) as error:  # the middle two: JSON of another form
+            reason = str(error) or "one of its values is unknown"
+            raise PipelineError(f"Keras refuses its keras.json ({reason}): fix or delete that file") from None
+        finally:
+            for name in hidden:
+                del sys.modules[name]
+
+
+@contextmanager
+def quiet_start() -> Iterator[None]:
+    """Hide what native code prints while it is loaded, and collect no garbage among what is imported."""
+    with _one_at_a_time, _silent_stderr(), _without_collection():
+        yield
 
 
 @contextmanager

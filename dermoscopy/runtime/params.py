@@ -27,6 +27,10 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 ClassName = Annotated[str, StringConstraints(strip_whitespace=True, to_lower=True, min_length=1)]
 
 
+EngineName = Literal["openvino", "tensorflow", "jax", "torch"]
+Precision = Literal["float32", "tf32", "bfloat16"]
+
+
 class Section(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -135,9 +139,10 @@ class Augmentation(Section):
 
 
 class Features(Section):
-    """How the backbone is run."""
+    """What the backbone is run by, and in which precision; any but float32 needs a GPU."""
 
-    engine: Literal["auto", "openvino", "tensorflow"]
+    engine: Literal["auto", EngineName]
+    precision: Precision
 
 
 class Train(Section):

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from dermoscopy.features.backbones import KERAS_FILES, OPENVINO_FILES, find_weights, read_backbone_info
-from dermoscopy.features.engines.choice import EngineName, load_engine
+from dermoscopy.features.engines.choice import load_engine
 from dermoscopy.runtime.errors import BackboneError
+from dermoscopy.runtime.params import EngineName
 
 
 def test_weights_are_imagenet_random_or_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from dermoscopy.features.engines.choice import Engine, EngineName
+from dermoscopy.features.engines.choice import Engine
 from dermoscopy.features.networks import build_backbone, write_backbone
 from dermoscopy.model import classifier, members
 from dermoscopy.model.classifier import Classifier
@@ -17,6 +17,7 @@ from dermoscopy.model.decision import adjust
 from dermoscopy.model.members import LoadedBackbone, Member
 from dermoscopy.runtime.errors import BackboneError, DataError
 from dermoscopy.runtime.keras_start import start_keras
+from dermoscopy.runtime.params import EngineName
 from tests.support.classifier_project import AUGMENTATION, CLASSES, PRIOR, VIEWS, compute_features, write_classifier
 from tests.support.clinical import make_encoder
 from tests.support.photographs import write_photographs
@@ -148,6 +149,7 @@ class Counted:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self.at_once = engine.at_once
         self.images = 0
 
     def compute(self, images: Iterable[NDArray[np.uint8]], count: int) -> NDArray[np.float32]:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,15 @@ import pandas as pd
 import pytest
 
 from benchmarks.processes import stage_command, stage_environment
+from benchmarks.workers import Worker
+from dermoscopy.data.images import read_image
 from dermoscopy.features.backbones import read_backbone_info
 from dermoscopy.features.chunks import ViewChunks
+from dermoscopy.features.engines.choice import load_engine
+from dermoscopy.features.engines.keras_engine import KerasEngine
 from dermoscopy.features.finetuned import FinetuningInfo, final_backbone, read_finetuning, read_tuned_on
 from dermoscopy.features.networks import load_backbone
+from dermoscopy.features.views import Warp, render_views
 from dermoscopy.model import tuned_backbone
 from dermoscopy.model.tuning_files import Progress
 from dermoscopy.runtime.paths import BACKBONE, FINETUNED
@@ -25,7 +31,7 @@ from tests.support.finished_run import run_stages
 from tests.support.once import made_once
 from tests.support.params_file import write_params
 from tests.support.stage_project import contents, run_stage
-from tests.support.tuning_project import PARAMS, copy_project, fill_tuning_project
+from tests.support.tuning_project import PARAMS, SIZE, copy_project, fill_tuning_project
 
 pytestmark = pytest.mark.slow
 
@@ -40,6 +46,15 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tuned(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy whose backbone is tuned; change copies only."""
     folder = copy_project(project, tmp_path_factory.mktemp("tuned") / "project")
+    run_once(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tuned_by_jax(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy whose backbone was tuned by Keras on JAX."""
+    folder = copy_project(project, tmp_path_factory.mktemp("tuned") / "by_jax")
+    write_params(folder, PARAMS | {"features": {"engine": "jax"}})
     run_once(folder)
     return folder
 
@@ -99,11 +114,15 @@ def test_the_same_params_give_the_same_bytes_elsewhere(project: Path, tuned: Pat
     assert files(other / FINETUNED) == files(tuned / FINETUNED)
 
 
-@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("kind", "engine"), [(signal.SIGKILL, "auto"), (signal.SIGINT, "auto"), (signal.SIGKILL, "jax")]
+)
 def test_killed_after_an_epoch_it_goes_on_from_there_and_gives_the_same_bytes(
-    project: Path, tuned: Path, tmp_path: Path, kind: signal.Signals
+    project: Path, request: pytest.FixtureRequest, tmp_path: Path, kind: signal.Signals, engine: str
 ) -> None:
+    uninterrupted = request.getfixturevalue("tuned_by_jax" if engine == "jax" else "tuned")
     folder = copy_project(project, tmp_path / "project")
+    write_params(folder, PARAMS | {"features": {"engine": engine}})
     process = subprocess.Popen(
         stage_command("finetune"), cwd=folder, env=stage_environment(), stderr=subprocess.PIPE, text=True
     )
@@ -119,7 +138,7 @@ def test_killed_after_an_epoch_it_goes_on_from_there_and_gives_the_same_bytes(
     times = {path: path.stat().st_mtime_ns for path in done}
     assert len(history(folder)) < 4
     run_once(folder)
-    assert files(folder / FINETUNED) == files(tuned / FINETUNED)
+    assert files(folder / FINETUNED) == files(uninterrupted / FINETUNED)
     assert all(path.stat().st_mtime_ns == time for path, time in times.items() if path.exists())
 
 
@@ -158,6 +177,21 @@ def test_without_a_trunk_the_images_go_through_the_whole_network(
     warned = "run again in every epoch" in capsys.readouterr().err
     assert warned == (room != "all layers")
     assert read_finetuning(folder).epochs == 1
+
+
+def test_a_backbone_tuned_by_another_backend_is_one_for_all_engines(tuned_by_jax: Path) -> None:
+    losses = [values["val_loss"] for values in history(tuned_by_jax)]
+    assert read_finetuning(tuned_by_jax).kept == int(np.argmin(losses)) > 0
+    pixels = [read_image(path) for path in sorted((tuned_by_jax / "data/raw/images").iterdir())[:5]]
+    images = [render_views(one, [Warp()], SIZE)[0] for one in pixels]
+    expected = load_engine("tensorflow", tuned_by_jax / FINETUNED).compute(images, 5)
+    frozen = load_engine("tensorflow", tuned_by_jax / BACKBONE).compute(images, 5)
+    assert np.abs(expected - frozen).max() > 1e-3 * np.abs(expected).max()
+    in_openvino = load_engine("openvino", tuned_by_jax / FINETUNED).compute(images, 5)
+    assert np.abs(in_openvino - expected).max() < 1e-4 * np.abs(expected).max()
+    with closing(Worker(load_engine, "jax", tuned_by_jax / FINETUNED)) as worker:
+        by_jax = worker.call(KerasEngine.compute, images, 5)  # type: ignore[arg-type] # it is one
+    assert np.abs(by_jax - expected).max() < 1e-4 * np.abs(expected).max()
 
 
 def test_off_it_takes_no_tensorflow_and_says_so(project: Path, tmp_path: Path) -> None:

@@ -4,15 +4,19 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
+from dermoscopy.runtime.errors import PipelineError
+from dermoscopy.runtime.keras_start import Backend, start_keras
 from dermoscopy.runtime.workspace import PROJECT
 
+# JAX is one of requirements-dev.txt; PyTorch is there where make bench needs it.
+BACKENDS = [name for name in get_args(Backend) if find_spec(name)]
 OURS = {
-    "backend": "tensorflow",
     "floatx": "float32",
     "epsilon": 1e-7,
     "image_data_format": "channels_last",
@@ -34,11 +38,13 @@ VARIABLES = {
 
 START = """
 import json
+import sys
 from dermoscopy.runtime.commands import run_command
 from dermoscopy.runtime.keras_start import start_keras
 
 def main():
-    start_keras(1)
+    backend = sys.argv[1]
+    start_keras(1, backend)
     import keras
     layer = keras.layers.Dense(2)
     layer.build((None, 3))
@@ -53,20 +59,23 @@ def main():
         "max_epochs": keras.config.max_epochs(),
         "max_steps": keras.config.max_steps_per_epoch(),
         "nnx": keras.config.is_nnx_enabled(),
+        "imported": [name for name in ("tensorflow", "jax", "torch") if name in sys.modules],
     }))
 
 run_command(main)
 """
 
 
-def start(home: Path, configuration: str | None, **variables: str) -> "subprocess.CompletedProcess[str]":
+def start(
+    home: Path, configuration: str | None, backend: Backend = "tensorflow", **variables: str
+) -> "subprocess.CompletedProcess[str]":
     """Start Keras as a command does, in the home of a user who has this keras.json, and print its settings."""
     if configuration is not None:
         (home / ".keras").mkdir()
         (home / ".keras/keras.json").write_text(configuration)
     own = {name: value for name, value in os.environ.items() if not name.startswith(("KERAS_", "TF_"))}
     return subprocess.run(
-        [sys.executable, "-c", START],
+        [sys.executable, "-c", START, backend],
         env=own | {"HOME": str(home), "PYTHONPATH": str(PROJECT)} | variables,
         capture_output=True,
         text=True,
@@ -80,14 +89,50 @@ def settings(result: "subprocess.CompletedProcess[str]") -> dict[str, Any]:
     return dict(json.loads(result.stdout))
 
 
-def test_nothing_that_a_user_has_configured_changes_our_settings(tmp_path: Path) -> None:
-    assert settings(start(tmp_path, json.dumps(THEIRS), **VARIABLES)) == OURS
+def ours(backend: Backend = "tensorflow") -> dict[str, Any]:
+    """Return our settings; no other backend is imported."""
+    return OURS | {"backend": backend, "imported": [backend]}
+
+
+@pytest.mark.parametrize(
+    "backend", [name if name == "tensorflow" else pytest.param(name, marks=pytest.mark.slow) for name in BACKENDS]
+)
+def test_nothing_that_a_user_has_configured_changes_our_settings(tmp_path: Path, backend: Backend) -> None:
+    assert settings(start(tmp_path, json.dumps(THEIRS), backend, **VARIABLES)) == ours(backend)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tf32", [False, True])
+def test_jax_multiplies_in_full_float32_unless_asked_otherwise_and_in_the_same_order_each_time(tf32: bool) -> None:
+    code = (
+        "import os, sys\n"
+        "from dermoscopy.runtime.keras_start import start_keras\n"
+        f"start_keras(1, 'jax', tf32={tf32})\n"
+        "import jax\n"
+        "print(jax.config.jax_default_matmul_precision, os.environ['XLA_FLAGS'], jax.numpy.ones(2).sum())"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=PROJECT,
+        env=os.environ | {"XLA_FLAGS": "--xla_gpu_autotune_level=0"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    precision = "tensorfloat32" if tf32 else "float32"
+    assert result.stdout.split() == [precision, "--xla_gpu_autotune_level=0", "--xla_gpu_deterministic_ops=true", "2.0"]
+
+
+def test_a_second_backend_in_one_process_is_refused(keras: Any) -> None:
+    with pytest.raises(PipelineError, match="runs on tensorflow in this process and cannot change to jax"):
+        start_keras(1, "jax")
+    assert keras.config.backend() == "tensorflow"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("configuration", ["", "{", "{}", '{"nnx_enabled": true}', '{"epsilon": 0.5}'], ids=str)
 def test_a_keras_json_that_keras_can_read_or_ignores_does_no_harm(tmp_path: Path, configuration: str) -> None:
-    assert settings(start(tmp_path, configuration)) == OURS
+    assert settings(start(tmp_path, configuration)) == ours()
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ def test_a_value_that_is_not_a_finite_number_is_refused_for_one(tmp_path: Path, 
         ("data.source", None, "input should be 'kaggle', 'directory' or 'sample'"),
         ("data.lesions", "guessed", "input should be 'table' or 'found'"),
         ("split.group", "family", "input should be 'auto', 'patient', 'lesion' or 'image'"),
-        ("features.engine", "cuda", "input should be 'auto', 'openvino' or 'tensorflow'"),
+        ("features.engine", "cuda", "input should be 'auto', 'openvino', 'tensorflow', 'jax' or 'torch'"),
         ("train.class_weights", True, "input should be 'balanced' or 'none'"),
         ("backbone.name", 50, "input should be a valid string"),
         ("backbone.name", "", "string should have at least 1 character"),
@@ -237,7 +237,7 @@ def test_a_missing_section_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [None, 5, ["engine"]], ids=str)
 def test_a_section_that_has_no_keys_is_refused_with_those_it_must_have(tmp_path: Path, value: object) -> None:
     text = message_for_content(tmp_path, without("features") | {"features": value})
-    assert text.endswith("params.yaml: features must have the keys engine")
+    assert text.endswith("params.yaml: features must have the keys engine, precision")
 
 
 def test_every_fault_is_named_at_once(tmp_path: Path) -> None:

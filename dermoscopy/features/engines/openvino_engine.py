@@ -13,7 +13,10 @@ from dermoscopy.features.backbones import OPENVINO_FILES, require_intact
 class OpenVINOEngine:
     """OpenVINO on the CPU: one image a request, so that a result never depends on its neighbours in a batch."""
 
-    def __init__(self, folder: Path) -> None:
+    at_once = 1  # its requests fill all threads
+
+    def __init__(self, folder: Path, threads: int | None = None) -> None:
+        """Load the backbone of a folder; `threads` of the processor at most, None: all."""
         import openvino
 
         require_intact(folder, OPENVINO_FILES)
@@ -22,7 +25,9 @@ class OpenVINOEngine:
         # bytes travel to the plugin, which makes floats of them
         prepared.input().tensor().set_element_type(openvino.Type.u8)
         # without the hint, processors that have it compute in bfloat16
-        settings = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": "f32"}
+        settings: dict[str, str | int] = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": "f32"}
+        if threads is not None:
+            settings["INFERENCE_NUM_THREADS"] = threads
         model = core.compile_model(prepared.build(), "CPU", settings)
         self._shape = tuple(model.output(0).shape)[1:]
         self._queue = openvino.AsyncInferQueue(model)
