@@ -107,7 +107,7 @@ def _import(module: str, backend: Backend) -> None:
 
 @contextmanager
 def quiet_start() -> Iterator[None]:
-    """Hide what native code prints while it is loaded, and collect no garbage among what is imported."""
+    """Hide what native code prints while it is loaded or begins, and collect no garbage among what is imported."""
     with _one_at_a_time, _silent_stderr(), _without_collection():
         yield
 

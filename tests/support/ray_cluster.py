@@ -1,7 +1,6 @@
-"""A Ray cluster of several nodes on this machine, and what can happen to its workers."""
+"""A Ray cluster of several nodes on this machine, and its workers."""
 
 import os
-import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -40,13 +39,6 @@ def workers() -> list[psutil.Process]:
             if process.cmdline()[:1] == ["ray::Worker"] or process.name().startswith("ray::Worker"):
                 found.append(process)
     return sorted(found, key=lambda process: process.create_time())
-
-
-def kill(process: psutil.Process) -> None:
-    """Kill a worker in the middle of its task: it is stopped first, and its task is not done after a while."""
-    process.send_signal(signal.SIGSTOP)
-    time.sleep(0.5)
-    process.send_signal(signal.SIGKILL)
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:

@@ -24,6 +24,7 @@ from dermoscopy.features.executors.worker import AT_ONCE, Description, Setup, Wo
 from dermoscopy.features.extraction import Task
 from dermoscopy.runtime.errors import ClusterError, PipelineError, first_few
 from dermoscopy.runtime.files import located
+from dermoscopy.runtime.keras_start import quiet_start
 from dermoscopy.runtime.params import Augmentation, Features
 from dermoscopy.runtime.workspace import PROJECT
 
@@ -223,12 +224,13 @@ class ClusterExecutor:
         except ModuleNotFoundError:
             raise ClusterError(f"RAY_ADDRESS is set, and Ray is not installed: run make cluster, or {HERE}") from None
         try:
-            ray.init(
-                address,
-                runtime_env={"py_modules": [str(PROJECT / "dermoscopy")]},
-                logging_level=logging.ERROR,
-                log_to_driver=False,
-            )
+            with quiet_start():
+                ray.init(
+                    address,
+                    runtime_env={"py_modules": [str(PROJECT / "dermoscopy")]},
+                    logging_level=logging.ERROR,
+                    log_to_driver=False,
+                )
         except Exception as error:  # of many kinds, by the address: ConnectionError, RuntimeError, ValueError, grpc's
             raise ClusterError(
                 f"RAY_ADDRESS={address}: no Ray cluster can be used there ({last_line(error)}): start it, correct the "
