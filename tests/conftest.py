@@ -18,6 +18,7 @@ from tests.support.once import made_once
 pytest_plugins = ["tests.support.machine", "tests.support.s3_server"]
 
 BACKBONE_SIZE = 64  # pixels
+os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # tests know what a processor gives
 
 
 @pytest.hookimpl(tryfirst=True)

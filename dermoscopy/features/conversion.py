@@ -1,12 +1,12 @@
 """The conversion of a backbone for OpenVINO where Keras does not run on TensorFlow: in a process where it does."""
 
 import os
-import signal
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
 
+from dermoscopy.runtime.children import end_with_parent
 from dermoscopy.runtime.environment import forbid_telemetry
 from dermoscopy.runtime.errors import BackboneError
 from dermoscopy.runtime.keras_start import start_keras
@@ -20,18 +20,13 @@ def convert_elsewhere(folder: Path) -> None:
         OSError: the files cannot be written.
     """
     try:
-        with ProcessPoolExecutor(1, get_context("spawn"), _end_without_a_word) as process:
+        with ProcessPoolExecutor(1, get_context("spawn"), end_with_parent) as process:
             process.submit(_convert, folder.resolve()).result()
     except BrokenProcessPool:
         raise BackboneError(
             "the process that converts the backbone for OpenVINO was killed, perhaps for want of memory: free some "
             "and run again"
         ) from None
-
-
-def _end_without_a_word() -> None:
-    """Let Ctrl-C end the process: the one that waits says what is to be said."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _convert(folder: Path) -> None:

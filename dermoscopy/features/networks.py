@@ -236,9 +236,11 @@ def read_keras_files(folder: Path) -> keras.Model:
 
 
 def use_bfloat16(backbone: keras.Model) -> None:
-    """Let the layers of the network compute in bfloat16; preprocessing and pooling, a mean, stay in float32."""
-    for layer in network_of(backbone)._flatten_layers(include_self=False):
-        layer.dtype_policy = "mixed_bfloat16"
+    """Let the layers of the network compute in bfloat16; all preprocessing, and pooling, a mean, stay in float32."""
+    preprocessing = (keras.layers.Rescaling, keras.layers.Normalization)
+    for layer in network_of(backbone)._flatten_layers(include_self=False):  # those in layers too, by no public name
+        if not isinstance(layer, preprocessing):
+            layer.dtype_policy = "mixed_bfloat16"
 
 
 def build_from_params(backbone: Backbone, weights: str | None) -> keras.Model:

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dermoscopy.features.backbones import read_backbone_info
-from dermoscopy.features.engines.choice import Engine, choose_engine, load_engine
+from dermoscopy.features.engines.choice import Engine, load_engine
 from dermoscopy.features.finetuned import final_backbone
 from dermoscopy.features.views import Warp, draw_warp, render_views
 from dermoscopy.model.clinical import ClinicalEncoder
@@ -122,11 +122,10 @@ def load_members(members: Sequence[Member]) -> list[LoadedBackbone]:
         first = next(iter(heads.values()))[0]
         require_same_classes(first.member.name, first.info, member.name, info)
 
-    engine = choose_engine("auto")
     loaded = []
     for fingerprint, (member, folder, side) in backbones.items():
         with named(member.name, member.backbone):
-            loaded.append(LoadedBackbone(load_engine(engine, folder), side, heads[fingerprint]))
+            loaded.append(LoadedBackbone(load_engine("openvino", folder), side, heads[fingerprint]))
     return loaded
 
 

@@ -1,14 +1,12 @@
 """The head trained again on stored features, with other params or parts: each training in a process of its own."""
 
 import os
-import signal
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from pathlib import Path
-from threading import Thread
 from typing import NamedTuple, get_args
 
 import numpy as np
@@ -22,6 +20,7 @@ from dermoscopy.model.class_weights import class_weights
 from dermoscopy.model.clinical import ClinicalFeatures, Variable, fit_encoder
 from dermoscopy.model.labelled_images import class_shares, label_images, prediction_table
 from dermoscopy.model.training import predict_views, train_head
+from dermoscopy.runtime.children import end_with_parent
 from dermoscopy.runtime.errors import DataError, PipelineError
 from dermoscopy.runtime.params import Params
 from dermoscopy.runtime.paths import FEATURES
@@ -150,19 +149,6 @@ def train_each(trainings: Sequence[Training]) -> list[Trained]:
         raise PipelineError(
             "the process of a training was killed, probably because memory ran out: close other programs and run again"
         ) from None
-
-
-def end_with_parent() -> None:
-    """Let this worker end at Ctrl-C, where it would go on to the next training, and when its parent is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    parent = parent_process()
-    assert parent is not None  # it is a worker
-
-    def wait() -> None:
-        parent.join()
-        os._exit(1)
-
-    Thread(target=wait, daemon=True).start()
 
 
 def train_and_predict(training: Training) -> Trained:

@@ -17,7 +17,12 @@ from dermoscopy.runtime.errors import PipelineError
 Backend = Literal["tensorflow", "jax", "torch"]
 
 # Variables of a user's environment that would change results or end in a traceback.
-_OVERRIDDEN = ("TF_USE_LEGACY_KERAS", "KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH", "KERAS_TORCH_DEVICE")
+_OVERRIDDEN = (
+    *("TF_USE_LEGACY_KERAS", "KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH", "KERAS_TORCH_DEVICE"),
+    *("JAX_ENABLE_X64", "JAX_DEFAULT_PRNG_IMPL", "JAX_THREEFRY_PARTITIONABLE", "NVIDIA_TF32_OVERRIDE"),
+)
+# A GPU's memory as it is needed, instead of most of it at the start: another process may work there too.
+_AS_NEEDED = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 # Without it, XLA measures which algorithm is the fastest, and takes another one in the next run.
 _DETERMINISTIC_XLA = "--xla_gpu_deterministic_ops=true"
 
@@ -27,8 +32,8 @@ _one_at_a_time = threading.Lock()  # standard error belongs to the whole process
 def start_keras(seed: int, backend: Backend = "tensorflow", tf32: bool = False) -> None:
     """Import Keras and its backend, with every generator seeded and deterministic operations only.
 
-    `import keras` is ordinary from then on. keras.json and Keras' environment variables have no effect. No other
-    backend is imported. The import takes seconds, and a GPU's memory: call it only where the work needs them.
+    `import keras` is ordinary from then on. keras.json and Keras' environment variables have no effect. This imports no
+    other backend. It takes seconds, and a GPU's memory: call it only where the work needs them.
 
     Args:
         seed: of Keras', NumPy's and Python's global generators.
@@ -36,7 +41,7 @@ def start_keras(seed: int, backend: Backend = "tensorflow", tf32: bool = False) 
         tf32: whether a GPU may round what it multiplies to TF32, which costs three digits, until the next call.
 
     Raises:
-        PipelineError: Keras refuses keras.json, or runs on another backend already.
+        PipelineError: Keras refuses keras.json, the backend is broken, or Keras runs on another one already.
     """
     _import("keras", backend)
     import keras
@@ -49,7 +54,8 @@ def start_keras(seed: int, backend: Backend = "tensorflow", tf32: bool = False) 
     if backend != "tensorflow":
         from keras.src.utils.module_utils import tensorflow
 
-        # Keras imports it wherever it is installed, if only to seed it, which takes seconds and memory
+        # Keras imports it wherever it is installed, if only to seed it, which takes seconds and memory; no setting of
+        # Keras' keeps it from that
         tensorflow._available = False
     keras.config.set_floatx("float32")
     keras.config.set_dtype_policy("float32")
@@ -70,6 +76,7 @@ def start_keras(seed: int, backend: Backend = "tensorflow", tf32: bool = False) 
 
         torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = False
+        torch.utils.deterministic.fill_uninitialized_memory = False  # Keras writes all that it allocates
         torch.backends.fp32_precision = "tf32" if tf32 else "ieee"
 
 
@@ -77,7 +84,7 @@ def import_backend(backend: Backend) -> None:
     """Import a backend without Keras, with what must stand in the environment before it uses a GPU.
 
     Raises:
-        PipelineError: it refuses keras.json, which TensorFlow reads too.
+        PipelineError: it is broken; or TensorFlow, which reads keras.json, refuses that.
     """
     _import(backend, backend)
 
@@ -87,29 +94,29 @@ def _import(module: str, backend: Backend) -> None:
     os.environ["KERAS_NNX_ENABLED"] = "false"  # unset, keras.json would decide
     for name in _OVERRIDDEN:
         os.environ.pop(name, None)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # an error that matters comes as an exception
+    for name, value in {"TF_CPP_MIN_LOG_LEVEL": "3", **_AS_NEEDED}.items():  # an error that matters is an exception
+        os.environ.setdefault(name, value)
     if backend == "jax" and _DETERMINISTIC_XLA not in os.environ.get("XLA_FLAGS", ""):
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_DETERMINISTIC_XLA}".strip()
     if backend == "torch":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses to be deterministic
+    if module in sys.modules:
+        return
     hidden = {"jax": None} if backend == "tensorflow" and "jax" not in sys.modules else {}
-    with quiet_start():
+    with quiet_stderr(), _without_collection():
         sys.modules.update(hidden)  # type: ignore[arg-type] # None: TensorFlow's import of it fails, which it ignores
         try:
             import_module(module)
+        except (ImportError, OSError) as error:
+            raise PipelineError(f"{module} cannot be imported ({error}): install it again, see docs/gpu.md") from None
         except (ValueError, TypeError, AttributeError, AssertionError) as error:  # the middle two: JSON of another form
+            if module not in ("keras", "tensorflow"):
+                raise PipelineError(f"{module} is broken ({error}): install it again, see docs/gpu.md") from None
             reason = str(error) or "one of its values is unknown"
             raise PipelineError(f"Keras refuses its keras.json ({reason}): fix or delete that file") from None
         finally:
             for name in hidden:
                 del sys.modules[name]
-
-
-@contextmanager
-def quiet_start() -> Iterator[None]:
-    """Hide what native code prints while it is loaded or begins, and collect no garbage among what is imported."""
-    with _one_at_a_time, _silent_stderr(), _without_collection():
-        yield
 
 
 @contextmanager
@@ -124,14 +131,15 @@ def _without_collection() -> Iterator[None]:
 
 
 @contextmanager
-def _silent_stderr() -> Iterator[None]:
+def quiet_stderr() -> Iterator[None]:
     """Hide what native code prints: TensorFlow's banner ignores every log level until it is loaded."""
-    sys.stderr.flush()
-    original = os.dup(2)
-    with open(os.devnull, "w") as devnull:  # noqa: PTH123 - a descriptor is needed, not a path
-        os.dup2(devnull.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(original, 2)
-        os.close(original)
+    with _one_at_a_time:
+        sys.stderr.flush()
+        original = os.dup(2)
+        with open(os.devnull, "w") as devnull:  # noqa: PTH123 - a descriptor is needed, not a path
+            os.dup2(devnull.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(original, 2)
+            os.close(original)

@@ -21,7 +21,7 @@ from dermoscopy.features.engines.choice import Engine, choose_engine, engine_ide
 from dermoscopy.features.engines.keras_engine import KerasEngine
 from dermoscopy.features.networks import build_backbone, write_backbone
 from dermoscopy.features.views import Warp, render_views
-from dermoscopy.runtime.errors import ParamsError, PipelineError
+from dermoscopy.runtime.errors import BackboneError, ParamsError, PipelineError
 from dermoscopy.runtime.keras_start import Backend
 from dermoscopy.runtime.params import EngineName, Precision
 from dermoscopy.runtime.workspace import PROJECT
@@ -127,7 +127,8 @@ def test_features_do_not_depend_on_order_or_count(
     assert np.abs(engine.compute(images[2:3], 1) - features[2:3]).max() <= allowed
 
 
-@pytest.mark.parametrize("backend", ["tensorflow", pytest.param("jax", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 def test_bfloat16_changes_the_features_a_little_and_their_type_not_at_all(
     backbones: dict[str, Path], engines: dict[str, Engine], images: list[NDArray[np.uint8]], backend: Backend
 ) -> None:
@@ -183,7 +184,7 @@ def test_an_engine_asked_for_by_name_is_taken(name: EngineName) -> None:
 
 def test_an_engine_that_is_not_installed_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)  # or it may be there, as make bench needs it
-    with pytest.raises(PipelineError, match=r"features\.engine=torch, but torch is not installed: pip install torch"):
+    with pytest.raises(PipelineError, match=r"features\.engine=torch, but torch is not installed: docs/gpu.md says how"):
         choose_engine("torch")
 
 
@@ -211,7 +212,36 @@ def test_auto_is_the_first_installed_backend_that_sees_a_gpu(
     # machines that run tests have no GPU
     monkeypatch.setattr(choice, "driver_has_gpu", lambda: True)
     monkeypatch.setattr(choice, "gpu_name", seen_by.get)
+    choice._fastest.cache_clear()
     assert choose_engine("auto") == expected
+    choice._fastest.cache_clear()
+
+
+def test_auto_passes_over_a_backend_that_is_broken_and_says_so_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def ask(backend: Backend) -> str | None:
+        if backend == "jax":
+            raise PipelineError("jax is broken")
+        return "GPU" if backend == "tensorflow" else None
+
+    monkeypatch.setattr(choice, "driver_has_gpu", lambda: True)
+    monkeypatch.setattr(choice, "gpu_name", ask)
+    choice._fastest.cache_clear()
+    assert [choose_engine("auto"), choose_engine("auto")] == ["tensorflow"] * 2
+    assert capsys.readouterr().err == "warning: jax is broken\n"
+    choice._fastest.cache_clear()
+
+
+def test_a_gpu_without_room_is_one_line(backbones: dict[str, Path], images: list[NDArray[np.uint8]]) -> None:
+    engine = KerasEngine(backbones["first"], "tensorflow")
+
+    def fail(batch: NDArray[np.uint8]) -> None:
+        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 64 bytes")
+
+    engine.infer = fail
+    with pytest.raises(BackboneError, match="the GPU has too little free memory"):
+        engine.compute(images, len(images))
 
 
 @pytest.mark.parametrize("gpus", [0, 1])

@@ -1,6 +1,8 @@
 """Which engine runs the backbone, and what identifies it."""
 
+import sys
 from collections.abc import Iterable
+from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,12 +18,8 @@ from dermoscopy.runtime.errors import ParamsError, PipelineError
 from dermoscopy.runtime.keras_start import Backend
 from dermoscopy.runtime.params import EngineName, Precision
 
-# TensorFlow is always there; another backend was installed on purpose, so it is asked first.
-BACKENDS: dict[Backend, str] = {
-    "jax": 'pip install "jax[cuda13]", or jax for a CPU',
-    "torch": "pip install torch",
-    "tensorflow": "pip install tensorflow",
-}
+# In the order in which they are asked: TensorFlow is always there, another one was installed on purpose.
+BACKENDS: tuple[Backend, ...] = ("jax", "torch", "tensorflow")
 
 
 class Engine(Protocol):
@@ -47,12 +45,25 @@ def choose_engine(name: Literal["auto"] | EngineName) -> EngineName:
         PipelineError: it is not installed.
     """
     if name == "auto":
-        if not driver_has_gpu():  # or each backend would be imported, which takes seconds
-            return "openvino"
-        return next((backend for backend in BACKENDS if find_spec(backend) and gpu_name(backend)), "openvino")
+        return _fastest()
     if name != "openvino" and find_spec(name) is None:
-        raise PipelineError(f"features.engine={name}, but {name} is not installed: {BACKENDS[name]} (see docs/gpu.md)")
+        raise PipelineError(f"features.engine={name}, but {name} is not installed: docs/gpu.md says how")
     return name
+
+
+@cache
+def _fastest() -> EngineName:
+    """Return the first backend that sees a GPU, or OpenVINO; where a GPU stays idle, a line says so, once."""
+    if not driver_has_gpu():  # or each backend would be imported, which takes seconds
+        return "openvino"
+    for backend in filter(find_spec, BACKENDS):
+        try:
+            if gpu_name(backend):
+                return backend
+        except PipelineError as error:
+            print(f"warning: {error}", file=sys.stderr)
+    print("warning: this machine has a GPU that no backend of Keras sees: see docs/gpu.md", file=sys.stderr)
+    return "openvino"
 
 
 def keras_backend(engine: EngineName) -> Backend:
@@ -62,6 +73,8 @@ def keras_backend(engine: EngineName) -> Backend:
 
 def engine_identity(engine: EngineName, precision: Precision = "float32") -> str:
     """Return engine, versions, device and precision: on one machine, equal identities give equal bytes.
+
+    On a GPU they do so with the same driver and the same CUDA, whose versions are not in it.
 
     Raises:
         ParamsError: the engine has no GPU for this precision.
@@ -88,7 +101,9 @@ def load_engine(
         ParamsError: the engine has no GPU for this precision.
         PipelineError: Keras runs on another backend in this process.
     """
-    _gpu_for(engine, precision)
+    gpu = _gpu_for(engine, precision)
+    if engine != "openvino" and gpu is None and driver_has_gpu():
+        print(f"warning: {engine} does not see the GPU of this machine: see docs/gpu.md", file=sys.stderr)
     return OpenVINOEngine(folder, threads) if engine == "openvino" else KerasEngine(folder, engine, precision, threads)
 
 

@@ -2,22 +2,21 @@
 
 import ctypes
 from functools import cache
-from pathlib import Path
 
-from dermoscopy.runtime.keras_start import Backend, import_backend, quiet_start
+from dermoscopy.runtime.keras_start import Backend, import_backend, quiet_stderr
 
 
 @cache
 def driver_has_gpu() -> bool:
     """Return whether a driver has a GPU for this process, which takes milliseconds where there is none.
 
-    NVIDIA's driver is asked itself, also under WSL: CUDA_VISIBLE_DEVICES may hide its GPUs. Of AMD's (ROCm) only the
-    device file is looked for. Apple's GPUs are not covered.
+    NVIDIA's driver is asked itself, also under WSL: CUDA_VISIBLE_DEVICES may hide its GPUs. Those of AMD and Apple are
+    not covered.
     """
     try:
         cuda = ctypes.CDLL("libcuda.so.1")
     except OSError:
-        return Path("/dev/kfd").exists()
+        return False
     count = ctypes.c_int(0)
     return cuda.cuInit(0) == 0 and cuda.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
 
@@ -27,11 +26,14 @@ def gpu_name(backend: Backend) -> str | None:
     """Return the name of the first GPU that a backend sees, or None; it is imported where there is a GPU at all.
 
     Keras is not: it must not start on a backend that sees none.
+
+    Raises:
+        PipelineError: the backend is broken.
     """
     if not driver_has_gpu():
         return None
     import_backend(backend)
-    with quiet_start():  # each says on stderr what it has found
+    with quiet_stderr():  # each says on stderr what it has found
         return {"tensorflow": _tensorflow_gpu, "jax": _jax_gpu, "torch": _torch_gpu}[backend]()
 
 

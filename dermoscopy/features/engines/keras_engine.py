@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dermoscopy.features.engines.devices import gpu_name
+from dermoscopy.runtime.errors import BackboneError
 from dermoscopy.runtime.keras_start import Backend, start_keras
 from dermoscopy.runtime.params import Precision
 
@@ -49,21 +50,27 @@ class KerasEngine:
             self.batch_shape = (max(1, min(self.GPU_BATCH, self.GPU_PIXELS // size**2)), *model.input_shape[1:])
             self.at_once = 2  # one is computed while the other one's task begins or ends
         compilers = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}
-        self.infer: Infer = compilers[backend](model, self.batch_shape)
+        with _faults_of_memory():
+            self.infer: Infer = compilers[backend](model, self.batch_shape)
 
     def compute(self, images: Iterable[NDArray[np.uint8]], count: int) -> NDArray[np.float32]:
-        """Return the features, (count, dim), of `count` images, each (size, size, 3), RGB; of a trunk its maps."""
+        """Return the features, (count, dim), of `count` images, each (size, size, 3), RGB; of a trunk its maps.
+
+        Raises:
+            BackboneError: the device has too little memory.
+        """
         from keras.ops import convert_to_numpy
 
         features = np.empty((count, *self._shape), np.float32)
         fetched = 0
         sent: deque[Any] = deque()
-        for batch in self._batches(images):
-            sent.append(self.infer(batch))
-            if len(sent) > 1:
-                fetched += _copy(convert_to_numpy(sent.popleft()), features[fetched:])
-        for result in sent:
-            fetched += _copy(convert_to_numpy(result), features[fetched:])
+        with _faults_of_memory():
+            for batch in self._batches(images):
+                sent.append(self.infer(batch))
+                if len(sent) > 1:
+                    fetched += _copy(convert_to_numpy(sent.popleft()), features[fetched:])
+            for result in sent:
+                fetched += _copy(convert_to_numpy(result), features[fetched:])
         return features
 
     def _batches(self, images: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
@@ -73,6 +80,22 @@ class KerasEngine:
             batch = np.zeros(self.batch_shape, np.uint8)
             batch[: len(chosen)] = chosen
             yield batch
+
+
+@contextmanager
+def _faults_of_memory() -> Iterator[None]:
+    """Raise a BackboneError where a device has too little memory."""
+    try:
+        yield
+    except Exception as error:  # JaxRuntimeError, ResourceExhaustedError, torch.OutOfMemoryError: one by backend
+        if any(
+            words in f"{type(error).__name__} {error}" for words in ("RESOURCE_EXHAUSTED", "ResourceExh", "OutOfMem")
+        ):
+            raise BackboneError(
+                "the GPU has too little free memory for this backbone: end what else runs there, or set "
+                "features.engine=openvino, which uses the processor"
+            ) from None
+        raise
 
 
 def _copy(batch: NDArray[np.float32], rows: NDArray[np.float32]) -> int:
@@ -108,11 +131,12 @@ def _jax(model: Any, shape: tuple[int, ...]) -> Infer:
 def _torch(model: Any, shape: tuple[int, ...]) -> Infer:
     """Return the network, run layer by layer."""
     import torch
-    from keras.src.backend.torch.core import get_device  # there is no public name for it
+
+    device = model.variables[0].value.device
 
     def infer(batch: NDArray[np.uint8]) -> Any:
         with torch.inference_mode():
-            return model([torch.from_numpy(batch).to(get_device()).float()], training=False)
+            return model([torch.from_numpy(batch).to(device).float()], training=False)
 
     return infer
 

@@ -25,9 +25,10 @@ class OpenVINOEngine:
         # bytes travel to the plugin, which makes floats of them
         prepared.input().tensor().set_element_type(openvino.Type.u8)
         # without the hint, processors that have it compute in bfloat16
-        settings: dict[str, str | int] = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": "f32"}
+        settings: dict[str, str | int | bool] = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": "f32"}
         if threads is not None:
-            settings["INFERENCE_NUM_THREADS"] = threads
+            # pinned, the threads of all workers on a machine would share the first cores
+            settings |= {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
         model = core.compile_model(prepared.build(), "CPU", settings)
         self._shape = tuple(model.output(0).shape)[1:]
         self._queue = openvino.AsyncInferQueue(model)

@@ -24,7 +24,7 @@ from dermoscopy.features.executors.worker import AT_ONCE, Description, Setup, Wo
 from dermoscopy.features.extraction import Task
 from dermoscopy.runtime.errors import ClusterError, PipelineError, first_few
 from dermoscopy.runtime.files import located
-from dermoscopy.runtime.keras_start import quiet_start
+from dermoscopy.runtime.keras_start import quiet_stderr
 from dermoscopy.runtime.params import Augmentation, Features
 from dermoscopy.runtime.workspace import PROJECT
 
@@ -224,7 +224,7 @@ class ClusterExecutor:
         except ModuleNotFoundError:
             raise ClusterError(f"RAY_ADDRESS is set, and Ray is not installed: run make cluster, or {HERE}") from None
         try:
-            with quiet_start():
+            with quiet_stderr():
                 ray.init(
                     address,
                     runtime_env={"py_modules": [str(PROJECT / "dermoscopy")]},

@@ -53,7 +53,11 @@ class Worker:
 
     def __init__(self, features: Features, cores: int) -> None:
         """Take the params of the engine, and how many cores of its node are this worker's."""
+        import ray
+
         forbid_telemetry()
+        if not ray.get_gpu_ids():
+            os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # Ray hides no GPU of the node that others may have
         configure_image_libraries()
         self._features = features
         self._cores = cores
