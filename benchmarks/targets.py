@@ -55,6 +55,11 @@ def targets(results: dict[str, Any]) -> Iterator[Target]:
     if "original_study" in results:
         study = where(table(results, "original_study", 1), backbone="InceptionResNetV2")[0]
         yield Target("first full run against the original study's recipe", study["times faster"], "times", 3, True)
+    if "cluster" in results:
+        worker = table(results, "cluster")[1]["time, times the first"]
+        yield Target(
+            "the features stage by one worker of a Ray cluster against alone, time", worker, "times", 1.05, False
+        )
     if "variation" in results:
         variation = [row["s"] for row in table(results, "variation")]
         slowest = max(variation)

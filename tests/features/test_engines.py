@@ -184,7 +184,7 @@ def test_an_engine_asked_for_by_name_is_taken(name: EngineName) -> None:
 
 def test_an_engine_that_is_not_installed_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)  # or it may be there, as make bench needs it
-    with pytest.raises(PipelineError, match=r"features\.engine=torch, but torch is not installed: docs/gpu.md says how"):
+    with pytest.raises(PipelineError, match=r"features\.engine=torch, but torch is not installed: docs/gpu.md says"):
         choose_engine("torch")
 
 
