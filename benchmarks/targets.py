@@ -58,7 +58,7 @@ def targets(results: dict[str, Any]) -> Iterator[Target]:
     if "cluster" in results:
         worker = table(results, "cluster")[1]["time, times the first"]
         yield Target(
-            "the features stage by one worker of a Ray cluster against alone, time", worker, "times", 1.05, False
+            "features stage by one Ray worker against alone, time", worker, "times", 1.05, False
         )
     if "variation" in results:
         variation = [row["s"] for row in table(results, "variation")]
