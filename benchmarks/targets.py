@@ -57,9 +57,7 @@ def targets(results: dict[str, Any]) -> Iterator[Target]:
         yield Target("first full run against the original study's recipe", study["times faster"], "times", 3, True)
     if "cluster" in results:
         worker = table(results, "cluster")[1]["time, times the first"]
-        yield Target(
-            "features stage by one Ray worker against alone, time", worker, "times", 1.05, False
-        )
+        yield Target("features stage by one Ray worker against alone, time", worker, "times", 1.05, False)
     if "variation" in results:
         variation = [row["s"] for row in table(results, "variation")]
         slowest = max(variation)
