@@ -23,9 +23,10 @@ from tests.support.feature_folder import write_feature_folder
 from tests.support.params_file import PARAMS
 from tests.support.stage_project import make_project, use_backbone
 
-MODULES = {"pickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "torch"}
+MODULES = {"pickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 BUILTINS = {"eval", "exec", "compile", "__import__"}
 METHODS = {"read_pickle", "to_pickle", "enable_unsafe_deserialization", "system", "popen"}
+TORCH = {"load", "hub", "jit", "package"}  # of PyTorch, which unpickle what they read
 PYYAML = {"safe_load", "safe_load_all", "safe_dump", "safe_dump_all", "YAMLError"}  # and nothing else of it
 HEAD = HeadInfo(
     classes=["mel", "nv"], prior=[0.5, 0.5], class_weights=[1, 1], backbone="0", augmentation=PARAMS.augmentation
@@ -43,8 +44,10 @@ def dangers(source: str) -> set[str]:
             names = {alias.name for alias in node.names}
             found |= ({(node.module or "").split(".")[0]} & MODULES) | (names & METHODS)
             found |= names - PYYAML if node.module == "yaml" else set()
+            found |= names & TORCH if node.module == "torch" else set()
         elif isinstance(node, ast.Attribute):
             found |= {node.attr} & METHODS
+            found |= {node.attr} & TORCH if ast.unparse(node.value) == "torch" else set()
             found |= {node.attr} - PYYAML if "yaml" in imported and ast.unparse(node.value) == "yaml" else set()
         elif isinstance(node, ast.Call):
             name = ast.unparse(node.func)
@@ -61,7 +64,8 @@ def dangers(source: str) -> set[str]:
 @pytest.mark.parametrize(
     "source",
     [
-        *("import pickle", "from joblib import load", "import marshal", "import shelve", "import torch"),
+        *("import pickle", "from joblib import load", "import marshal", "import shelve"),
+        *("import torch; torch.load(path)", "torch.hub.load(name)", "from torch import jit"),
         *("eval(text)", "exec(text)", "builtins.exec(text)", "compile(text, '', 'exec')", "__import__(name)"),
         *("import yaml; yaml.load(text, yaml.SafeLoader)", "import yaml; yaml.unsafe_load(text)"),
         *("import yaml\nclass L(yaml.Loader): ...", "from yaml import UnsafeLoader", "YAML(typ='unsafe').load(text)"),
