@@ -11,7 +11,9 @@ QUIET := $(shell test -t 2 || echo --quiet)
 
 help:
 	@echo "make environment  .venv, with all that the pipeline needs (the others make it too)"
-	@echo "make gpu          what a GPU needs beside it; make cluster: a Ray cluster; make s3: images in S3"
+	@echo "make gpu          TensorFlow with CUDA, beside it"
+	@echo "make cluster      Ray, for the features stage on a cluster"
+	@echo "make s3           what images in S3 and a DVC remote there need"
 	@echo "make demo         the whole pipeline on drawn images: no account, no data, a minute"
 	@echo "make repro        the real thing: download HAM10000 from Kaggle, train, evaluate, report (dvc repro)"
 	@echo "make experiments  the experiments so far, the best first"

@@ -6,6 +6,7 @@
 #SBATCH --ntasks-per-node=1
 #SBATCH --cpus-per-task=16
 #SBATCH --gpus-per-node=1
+# Most sites also want --partition and --account here.
 #SBATCH --time=01:00:00
 set -euo pipefail
 
