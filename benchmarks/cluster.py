@@ -44,8 +44,8 @@ VIEWS = AUGMENTATION.views + 1
 FEATURES = Features(engine="openvino", precision="float32")
 PROJECTED = 1_000_000
 WORKERS = 100
-# Views a second of InceptionResNetV2 (docs/gpu.md): twice what OpenVINO reaches on two cores; of an H200; of its 16 cores,
-# which decode 1,800 images of 600 x 450 a second, where bfloat16 could do 13,140 views.
+# Views a second of InceptionResNetV2 (docs/gpu.md): twice what OpenVINO reaches on two cores; of an H200; and of its 16
+# cores, which decode 1,800 images of 600 x 450 a second, where bfloat16 could do 13,140 views.
 SPEEDS = {"4 cores": 28.8, "H200 and 16 cores, float32": 1890.0, "the same, bfloat16, limited by decoding": 5400.0}
 
 
