@@ -109,8 +109,10 @@ def test_the_script_for_slurm_runs_the_pipeline_on_its_nodes(project: Path, tmp_
     commands = {
         "scontrol": "echo localhost",
         "srun": 'test "$1" = --cpus-per-task=1 && shift && exec "$@"',
-        "dvc": f'test "$*" = repro && exec {shlex.join(stage_command("features"))}',
     }
+    script = (PROJECT / "docs/examples/slurm.sh").read_text(encoding="utf-8")
+    assert "dvc repro" in script
+    (tmp_path / "slurm.sh").write_text(script.replace("dvc repro", shlex.join(stage_command("features"))))
     folder = tmp_path / "bin"
     folder.mkdir()
     for name, lines in commands.items():
@@ -120,7 +122,7 @@ def test_the_script_for_slurm_runs_the_pipeline_on_its_nodes(project: Path, tmp_
     (project / ".venv/bin/activate").write_text(f'PATH="{folder}:{Path(sys.executable).parent}:$PATH"\n')
     job = {"SLURM_JOB_NODELIST": "localhost", "SLURM_NNODES": "1", "SLURM_CPUS_PER_TASK": "1", "HOME": str(tmp_path)}
     result = subprocess.run(
-        ["bash", PROJECT / "docs/examples/slurm.sh"],  # noqa: S607 - wherever bash is
+        ["bash", tmp_path / "slurm.sh"],  # noqa: S607 - wherever bash is
         cwd=project,
         env={**stage_environment(), **job},
         capture_output=True,
