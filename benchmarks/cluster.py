@@ -24,7 +24,7 @@ from dermoscopy.data.images import configure_image_libraries
 from dermoscopy.features.backbones import read_backbone_info
 from dermoscopy.features.chunks import CHUNK, ViewChunks
 from dermoscopy.features.engines.choice import load_engine
-from dermoscopy.features.executors import cluster
+from dermoscopy.features.executors import staff
 from dermoscopy.features.executors.cluster import ClusterExecutor
 from dermoscopy.features.executors.local import LocalExecutor
 from dermoscopy.features.executors.worker import Worker
@@ -150,8 +150,8 @@ def measure_driver(work: Path) -> list[Row]:
     chunks = [ViewChunks(work / "chunks", key, image_keys(images), (DIM,)) for key in keys]
     rate = len(images) / CHUNK
     with ExitStack() as stack:
-        cluster.Worker = Idle  # type: ignore[misc] # what is sent to the workers
-        stack.callback(setattr, cluster, "Worker", Worker)
+        staff.Worker = Idle  # type: ignore[misc] # mypy: not to a class; workers are made of what has this name
+        stack.callback(setattr, staff, "Worker", Worker)
         address = stack.enter_context(nodes(1, 1))
         executor = stack.enter_context(closing(ClusterExecutor(address, FEATURES, backbone, __file__)))
         executor.identity()

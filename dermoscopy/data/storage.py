@@ -7,12 +7,16 @@ found where they run; for S3 that is what the AWS SDK looks for (environment, ~/
 import hashlib
 import os
 import re
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from dermoscopy.runtime.errors import DataError, PipelineError, SourceError, StorageError
 from dermoscopy.runtime.files import located
+from dermoscopy.runtime.threads import map_ahead
 
 # As the project's tables name files (`project_paths`), or as the user does.
 Location = str | Path
@@ -81,6 +85,14 @@ def read_bytes(location: Location) -> bytes:
     except Exception as error:  # what is raised depends on the storage: OSError, ValueError, botocore's, aiohttp's
         raise _failure(str(location), error) from None
     return content
+
+
+@contextmanager
+def read_ahead(locations: Sequence[Location]) -> Iterator[Iterator[bytes]]:
+    """Give the contents of one or more files, in their order, read ahead in threads; see `read_bytes`."""
+    ahead = readers(locations[0])
+    with ThreadPoolExecutor(ahead) as pool:
+        yield map_ahead(pool, read_bytes, locations, ahead)
 
 
 def open_file(location: Location) -> BinaryIO:

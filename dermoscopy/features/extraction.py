@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -10,11 +11,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from dermoscopy.data.images import ImageFile, decode_checked, read_image
-from dermoscopy.data.storage import read_bytes, readers
+from dermoscopy.data.images import ImageFile, decode_checked
+from dermoscopy.data.storage import read_ahead, read_bytes
 from dermoscopy.features.chunks import CHUNK, ViewChunks
 from dermoscopy.features.engines.choice import Engine
-from dermoscopy.features.views import Warp, draw_warp, render_views
+from dermoscopy.features.views import draw_warp, render_views
 from dermoscopy.runtime.params import Augmentation
 from dermoscopy.runtime.progress import progress, tick
 from dermoscopy.runtime.threads import map_ahead
@@ -120,28 +121,21 @@ class Extractor:
         Raises:
             DataError: an image cannot be read, or has changed.
         """
-        ahead = readers(task.files[0].path)
-        with ThreadPoolExecutor(ahead) as reading, ThreadPoolExecutor(self._threads) as rendering:
-            if contents is None:
-                contents = map_ahead(reading, read_bytes, (file.path for file in task.files), ahead=ahead)
 
-            def render(image: tuple[ImageFile, bytes]) -> NDArray[np.uint8]:
-                file, content = image
-                pixels = decode_checked(content, file.path, file.sha256)
-                return render_views(pixels, draw_warps(file.image_id, task.views, self._augmentation), self._size)
+        def render(image: tuple[ImageFile, bytes]) -> NDArray[np.uint8]:
+            return prepare_views(image[0], task.views, self._augmentation, self._size, image[1])
 
-            read = zip(task.files, contents, strict=True)
-            rendered = map_ahead(rendering, render, read, ahead=4 * self._threads)
+        reading = read_ahead([file.path for file in task.files]) if contents is None else nullcontext(contents)
+        with reading as read, ThreadPoolExecutor(self._threads) as rendering:
+            rendered = map_ahead(rendering, render, zip(task.files, read, strict=True), ahead=4 * self._threads)
             views = (view for of_image in (tick(rendered, bar) if bar else rendered) for view in of_image)
             features = self._engine.compute(views, len(task.files) * len(task.views))
         return features.reshape(len(task.files), len(task.views), *features.shape[1:])
 
 
-def draw_warps(image_id: str, views: tuple[int, ...], augmentation: Augmentation) -> list[Warp]:
-    """Return the warp of each of some views of an image."""
-    return [draw_warp(augmentation, image_id, view) for view in views]
-
-
-def prepare_views(image: ImageFile, views: tuple[int, ...], augmentation: Augmentation, size: int) -> NDArray[np.uint8]:
-    """Return views, (len(views), size, size, 3), of an image."""
-    return render_views(read_image(image.path, image.sha256), draw_warps(image.image_id, views, augmentation), size)
+def prepare_views(
+    image: ImageFile, views: tuple[int, ...], augmentation: Augmentation, size: int, content: bytes | None = None
+) -> NDArray[np.uint8]:
+    """Return views, (len(views), size, size, 3), of an image; `content` is that of its file, where it has been read."""
+    pixels = decode_checked(read_bytes(image.path) if content is None else content, image.path, image.sha256)
+    return render_views(pixels, [draw_warp(augmentation, image.image_id, view) for view in views], size)

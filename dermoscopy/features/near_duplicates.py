@@ -19,7 +19,7 @@ from sklearn.preprocessing import StandardScaler, normalize
 from threadpoolctl import threadpool_limits
 
 from dermoscopy.data.images import decode_checked
-from dermoscopy.data.storage import read_bytes, readers
+from dermoscopy.data.storage import read_ahead
 from dermoscopy.features.store import FeatureReader
 from dermoscopy.runtime.progress import progress, tick
 from dermoscopy.runtime.threads import map_ahead
@@ -94,7 +94,6 @@ def candidate_pairs(directions: NDArray[np.float32]) -> NDArray[np.intp]:
 def read_keypoints(manifest: pd.DataFrame) -> list[Keypoints]:
     """Return the keypoints of each image of the manifest; a DataError if one cannot be read or has changed."""
     paths = manifest["path"].tolist()
-    ahead = readers(paths[0])
 
     def detect(image: tuple[str, str, bytes]) -> Keypoints:
         path, sha256, content = image
@@ -102,12 +101,11 @@ def read_keypoints(manifest: pd.DataFrame) -> list[Keypoints]:
 
     with (
         progress("keypoints", len(manifest)) as bar,
-        ThreadPoolExecutor(ahead) as reading,
+        read_ahead(paths) as contents,
         ThreadPoolExecutor(os.cpu_count()) as detecting,
     ):
-        contents = map_ahead(reading, read_bytes, paths, ahead)
         images = zip(paths, manifest["sha256"], contents, strict=True)
-        return list(tick(map_ahead(detecting, detect, images, ahead), bar))
+        return list(tick(map_ahead(detecting, detect, images, ahead=4 * (os.cpu_count() or 1)), bar))
 
 
 def detect_keypoints(pixels: NDArray[np.uint8]) -> Keypoints:

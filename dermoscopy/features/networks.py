@@ -3,15 +3,12 @@
 Imports Keras: call `start_keras` first.
 """
 
-import errno
 import hashlib
 import json
 import math
-import os
 import sys
 import warnings
 from collections.abc import Callable, Collection, Sequence
-from functools import cache
 from pathlib import Path
 from textwrap import shorten
 from typing import Any, Literal, NamedTuple
@@ -21,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dermoscopy.features.backbones import KERAS_FILES, BackboneInfo, hash_files, require_intact, stage_of
-from dermoscopy.features.conversion import convert_elsewhere
+from dermoscopy.features.conversion import convert_elsewhere, convert_to_openvino
 from dermoscopy.runtime.errors import BackboneError
 from dermoscopy.runtime.params import Backbone
 
@@ -294,30 +291,3 @@ def write_backbone(
     )
     (folder / "backbone.json").write_text(info.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return info
-
-
-def convert_to_openvino(model: keras.Model, path: Path) -> None:
-    """Write the model as OpenVINO IR, one image a request, in full float32."""
-    import openvino
-    from openvino.frontend.tensorflow import utils
-    from openvino.frontend.tensorflow.node_decoder import TFGraphNodeDecoder
-
-    # On Python 3.13 an `exec("del tensorflow")` in there raises NameError (PEP 667); all that it executes is the import
-    # of TensorFlow, which has happened.
-    utils.exec = lambda statement: None
-    size = model.input_shape[1]
-    # The converter asks for the value of each weight eleven times, and looks through all weights each time: of
-    # InceptionResNetV2, 6 of 11 s.
-    find_variable = TFGraphNodeDecoder.get_variable
-    TFGraphNodeDecoder.get_variable = staticmethod(cache(find_variable))
-    try:
-        converted = openvino.convert_model(model, input=[1, size, size, 3])
-    finally:
-        TFGraphNodeDecoder.get_variable = staticmethod(find_variable)
-    for number, operation in enumerate(converted.get_ordered_ops()):
-        # their own names count what the process has converted before, and the same model must give the same bytes
-        operation.set_friendly_name(f"{operation.get_type_name()}_{number}")
-    try:
-        openvino.save_model(converted, path, compress_to_fp16=False)
-    except RuntimeError:  # OpenVINO does not say why it cannot write; before this, the weights could be written here
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from None

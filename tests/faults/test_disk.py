@@ -91,7 +91,8 @@ def test_dvc_on_a_full_disk_loses_nothing(finished: DvcRun, stage: str) -> None:
 
 @pytest.mark.parametrize("form", ["keras", "openvino"])
 def test_a_model_that_does_not_fit_leaves_nothing(keras: Any, tmp_path: Path, form: str) -> None:
-    from dermoscopy.features.networks import convert_to_openvino, save_keras_files
+    from dermoscopy.features.conversion import convert_to_openvino
+    from dermoscopy.features.networks import save_keras_files
 
     image = keras.Input((32, 32, 3))
     model = keras.Model([image], keras.layers.Conv2D(50_000, 3, strides=32)(image))  # 5.6 MB

@@ -23,7 +23,7 @@ from dermoscopy.runtime.paths import CHUNKS, FEATURES, MANIFEST
 from stages import features
 from tests.support.finished_run import run_stages
 from tests.support.params_file import write_params
-from tests.support.stage_project import chunks, contents, make_project, use_backbone
+from tests.support.stage_project import chunks, contents, enter_copy, make_project, use_backbone
 
 IMAGES, CHUNK = 40, 16  # three chunks a view
 IN_FIRST_CHUNK = 16
@@ -43,10 +43,7 @@ def finished(backbones: dict[str, Path], tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture
 def project(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of it to do harm to, and the current folder."""
-    shutil.copytree(finished, tmp_path / "project")
-    monkeypatch.chdir(tmp_path / "project")
-    monkeypatch.setattr(extraction, "CHUNK", CHUNK)
-    return tmp_path / "project"
+    return enter_copy(finished, tmp_path / "project", CHUNK, monkeypatch)
 
 
 @pytest.fixture

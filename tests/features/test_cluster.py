@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 
 from benchmarks.processes import stage_command, stage_environment
 from dermoscopy.data.tables import read_table
-from dermoscopy.features import extraction
 from dermoscopy.features.engines.choice import load_engine
 from dermoscopy.features.executors import cluster as cluster_executor
-from dermoscopy.features.executors.cluster import ClusterExecutor, Places, find_places
+from dermoscopy.features.executors import staff
+from dermoscopy.features.executors.cluster import ClusterExecutor
 from dermoscopy.features.executors.local import LocalExecutor
+from dermoscopy.features.executors.staff import Places, find_places
 from dermoscopy.features.executors.worker import Description, Worker
 from dermoscopy.features.extraction import Executor, Task, make_tasks
 from dermoscopy.runtime.errors import ClusterError, ParamsError
@@ -33,7 +34,7 @@ from dermoscopy.runtime.paths import BACKBONE, MANIFEST
 from dermoscopy.runtime.progress import progress
 from dermoscopy.runtime.workspace import PROJECT
 from tests.support.ray_cluster import free_port, ray_cluster, wait_until, workers
-from tests.support.stage_project import chunks, contents, make_project
+from tests.support.stage_project import chunks, contents, enter_copy, make_project
 
 IMAGES, CHUNK = 96, 8  # twelve tasks
 SIDE = 64
@@ -59,10 +60,7 @@ def made(backbones: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture
 def project(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of it, and the current folder; tasks are of CHUNK images."""
-    shutil.copytree(made, tmp_path / "project")
-    monkeypatch.chdir(tmp_path / "project")
-    monkeypatch.setattr(extraction, "CHUNK", CHUNK)
-    return tmp_path / "project"
+    return enter_copy(made, tmp_path / "project", CHUNK, monkeypatch)
 
 
 def run_stage(folder: Path, address: str = "") -> subprocess.CompletedProcess[str]:
@@ -267,7 +265,7 @@ def test_a_task_that_no_worker_survives_ends_the_run(
                 os._exit(1)
             return super().compute(setup, task, contents)
 
-    monkeypatch.setattr(cluster_executor, "Worker", Dying)
+    monkeypatch.setattr(staff, "Worker", Dying)
     with (
         connect(cluster.address) as executor,
         pytest.raises(ClusterError, match="3 workers of the cluster were lost while they computed ISIC_0000040, "),
@@ -281,7 +279,7 @@ def test_workers_that_cannot_start_end_the_run(project: Path, cluster: Any, monk
         def __init__(self, features: Features, cores: int) -> None:
             import_module("a_package_that_the_nodes_lack")
 
-    monkeypatch.setattr(cluster_executor, "Worker", Lacking)
+    monkeypatch.setattr(staff, "Worker", Lacking)
     with connect(cluster.address) as executor, pytest.raises(ClusterError, match="No module named 'a_package") as found:
         executor.identity()
     assert "install requirements.txt of this project" in str(found.value)
@@ -291,6 +289,8 @@ def test_workers_that_cannot_start_end_the_run(project: Path, cluster: Any, monk
 def test_a_node_on_which_none_can_start_does_not_end_the_run(
     project: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    import ray
+
     bad = cluster.head_node.node_id
 
     class Lacking(Worker):
@@ -300,11 +300,13 @@ def test_a_node_on_which_none_can_start_does_not_end_the_run(
                 raise ParamsError("not here")
             return description
 
-    monkeypatch.setattr(cluster_executor, "Worker", Lacking)
+    monkeypatch.setattr(staff, "Worker", Lacking)
     expected = locally()
     with connect(cluster.address) as executor:
         executor.identity()
-        wait_until(lambda: looked(executor) and executor.staff._failures == cluster_executor.FAILURES)
+        wait_until(lambda: looked(executor) and executor.staff._failures == staff.FAILURES)
+        assert_same(dict(run_tasks(executor)), expected)
+        ray.kill(executor.staff.hired[0].actor)  # another one starts in its place
         assert_same(dict(run_tasks(executor)), expected)
     assert "warning: features: workers of the Ray cluster cannot start (not here): " in capsys.readouterr().err
 
@@ -317,7 +319,7 @@ def test_a_worker_with_another_engine_is_left_out(
         def describe(self, path: str) -> Description:
             return super().describe(path)._replace(identity=f"openvino of process {os.getpid()}")
 
-    monkeypatch.setattr(cluster_executor, "Worker", Different)
+    monkeypatch.setattr(staff, "Worker", Different)
     expected = locally()
     with connect(cluster.address) as executor:
         assert executor.identity().startswith("openvino of process ")

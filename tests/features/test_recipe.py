@@ -131,15 +131,15 @@ def stretch(name: str, factor: float) -> Callable[..., Any]:
     return draw
 
 
-def read_reversed(*arguments: Any) -> NDArray[np.uint8]:
-    return READ_IMAGE(*arguments)[..., ::-1]
+def decode_reversed(*arguments: Any) -> NDArray[np.uint8]:
+    return DECODE(*arguments)[..., ::-1]
 
 
-def read_without_a_line(*arguments: Any) -> NDArray[np.uint8]:
-    return READ_IMAGE(*arguments)[1:]
+def decode_without_a_line(*arguments: Any) -> NDArray[np.uint8]:
+    return DECODE(*arguments)[1:]
 
 
-READ_IMAGE = extraction.read_image
+DECODE = extraction.decode_checked
 
 
 @pytest.mark.parametrize(
@@ -150,8 +150,8 @@ READ_IMAGE = extraction.read_image
         (cv2, "BORDER_REFLECT", cv2.BORDER_REFLECT_101),
         (extraction, "draw_warp", stretch("zoom", 1.005)),
         (extraction, "draw_warp", stretch("angle", -1)),
-        (extraction, "read_image", read_reversed),
-        (extraction, "read_image", read_without_a_line),
+        (extraction, "decode_checked", decode_reversed),
+        (extraction, "decode_checked", decode_without_a_line),
     ],
     ids=["interpolation", "reduction", "border", "zoom", "angle", "order of colours", "decoding"],
 )

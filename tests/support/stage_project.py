@@ -9,8 +9,10 @@ from typing import Any
 import cv2
 import numpy as np
 import pandas as pd
+import pytest
 
 from benchmarks.processes import measured, stage_command, stage_environment
+from dermoscopy.features import extraction
 from tests.support.params_file import write_params
 
 
@@ -37,6 +39,14 @@ def make_project(folder: Path, backbone: Path, images: int, views: int = 1, **dr
     table["path"] = [path.relative_to(folder).as_posix() for path in paths]
     table["sha256"] = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
     table.to_csv(folder / "data/manifest.csv", index=False)
+
+
+def enter_copy(project: Path, folder: Path, chunk: int, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Copy a project to `folder`, make that the current one, and its tasks, in this process, of `chunk` images."""
+    shutil.copytree(project, folder)
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(extraction, "CHUNK", chunk)
+    return folder
 
 
 def use_backbone(folder: Path, backbone: Path) -> None:

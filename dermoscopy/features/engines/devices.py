@@ -4,6 +4,9 @@ import ctypes
 from functools import cache
 
 from dermoscopy.runtime.keras_start import Backend, import_backend, quiet_stderr
+from dermoscopy.runtime.params import EngineName
+
+AT_ONCE = 2  # tasks that keep a GPU busy: one is computed while the other one begins or ends
 
 
 @cache
@@ -35,6 +38,11 @@ def gpu_name(backend: Backend) -> str | None:
     import_backend(backend)
     with quiet_stderr():  # each says on stderr what it has found
         return {"tensorflow": _tensorflow_gpu, "jax": _jax_gpu, "torch": _torch_gpu}[backend]()
+
+
+def tasks_at_once(engine: EngineName) -> int:
+    """Return how many tasks keep the device of an engine busy, each in a thread of its own."""
+    return 1 if engine == "openvino" or gpu_name(engine) is None else AT_ONCE
 
 
 def _tensorflow_gpu() -> str | None:

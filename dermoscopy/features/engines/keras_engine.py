@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dermoscopy.features.engines.devices import gpu_name
+from dermoscopy.features.engines.devices import gpu_name, tasks_at_once
 from dermoscopy.runtime.errors import BackboneError
 from dermoscopy.runtime.keras_start import Backend, start_keras
 from dermoscopy.runtime.params import Precision
@@ -44,11 +44,10 @@ class KerasEngine:
             use_bfloat16(model)
         self._shape = model.output_shape[1:]
         self.batch_shape = (self.CPU_BATCH, *model.input_shape[1:])
-        self.at_once = 1
+        self.at_once = tasks_at_once(backend)
         if gpu_name(backend) is not None:
             size = model.input_shape[1]
             self.batch_shape = (max(1, min(self.GPU_BATCH, self.GPU_PIXELS // size**2)), *model.input_shape[1:])
-            self.at_once = 2  # one is computed while the other one's task begins or ends
         compilers = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}
         with _faults_of_memory():
             self.infer: Infer = compilers[backend](model, self.batch_shape)

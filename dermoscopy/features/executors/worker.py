@@ -12,12 +12,10 @@ from numpy.typing import NDArray
 from dermoscopy.data.images import configure_image_libraries
 from dermoscopy.data.storage import is_remote
 from dermoscopy.features.engines.choice import choose_engine, engine_identity, load_engine
-from dermoscopy.features.engines.devices import gpu_name
+from dermoscopy.features.engines.devices import tasks_at_once
 from dermoscopy.features.extraction import Extractor, Task
 from dermoscopy.runtime.environment import forbid_telemetry
 from dermoscopy.runtime.params import Augmentation, EngineName, Features
-
-AT_ONCE = 2  # tasks of a worker with a GPU, which would wait while one ends and the next begins
 
 
 class Description(NamedTuple):
@@ -78,7 +76,7 @@ class Worker:
             machine=os.uname().nodename,
             engine=engine,
             identity=engine_identity(engine, self._features.precision),
-            at_once=1 if engine == "openvino" or gpu_name(engine) is None else AT_ONCE,
+            at_once=tasks_at_once(engine),
             reads=is_remote(path) or Path(path).is_file(),
         )
 
