@@ -13,6 +13,7 @@ from unicodedata import normalize
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from dermoscopy.data.diagnoses import malignant_classes
@@ -20,6 +21,8 @@ from dermoscopy.data.images import configure_image_libraries
 from dermoscopy.data.tables import write_table
 from dermoscopy.model.classifier import Classifier, image_files
 from dermoscopy.model.clinical_input import VARIABLES, read_clinical
+from dermoscopy.model.head import load_head
+from dermoscopy.model.similar import SIMILAR, TrainingImages
 from dermoscopy.runtime.commands import run_command
 from dermoscopy.runtime.errors import PipelineError, enumerated, one_line
 from dermoscopy.runtime.files import standard_stream, user_output
@@ -53,7 +56,14 @@ def main() -> None:
         metavar="TABLE",
         help="a CSV file with the name of each image and age, sex or localization, in the form of a label table",
     )
+    parser.add_argument(
+        "--similar",
+        action="store_true",
+        help=f"name the {SIMILAR} most similar training images of each, and warn of one that is unlike all of them",
+    )
     arguments = parser.parse_args()
+    if arguments.similar and arguments.models:
+        parser.error("--similar searches the training images of the workspace: leave out --models")
     if arguments.clinical and values_for_all(arguments):
         parser.error("--clinical has the values of each image: leave out --age, --sex and --localization")
 
@@ -76,16 +86,24 @@ def main() -> None:
         malignant, explanation = classes_to_sum(classifier.classes, evaluate.malignant)
         for line in [explanation, *classifier.remarks(known)]:
             print(f"predict: {one_line(line)}", file=sys.stderr, flush=True)
-        for table, unreadable, _ in classifier.predict_files(files, arguments.tta, known):
+        training = TrainingImages.read(load_head()[0]) if arguments.similar else None
+        for table, unreadable, _, features in classifier.predict_files(files, arguments.tta, known):
             with tqdm.external_write_mode():  # the bar is on the same terminal
                 for line in unreadable:
                     print(f"error: {one_line(line)}", file=sys.stderr)
                 if table.empty:
                     continue
-                tables.append(with_sum(table, malignant))
+                shown = with_sum(table, malignant)
+                tables.append(shown)
                 if path is None:
                     header = len(tables) == 1
-                    print(tables[-1].to_string(index=False, header=header, float_format="%.4f"), flush=True)
+                    print(shown.to_string(index=False, header=header, float_format="%.4f"), flush=True)
+                if training:
+                    tables[-1] = with_similar(shown, training, features)
+                    for line in unlike_in_words(tables[-1], training.limit):
+                        print(f"warning: predict: {one_line(line)}", file=sys.stderr)
+                    if path is None:
+                        print("\n".join(map(one_line, similar_in_words(tables[-1]))), flush=True)
         if not tables:
             raise PipelineError("no image could be read, see above")
         if path is not None:
@@ -176,6 +194,47 @@ def with_sum(predictions: pd.DataFrame, malignant: list[str]) -> pd.DataFrame:
         return predictions
     summed = predictions[[f"p_{name}" for name in malignant]].to_numpy(np.float64).sum(axis=1)
     return predictions.assign(p_malignant=summed)
+
+
+def with_similar(predictions: pd.DataFrame, training: TrainingImages, features: NDArray[np.float32]) -> pd.DataFrame:
+    """Return predictions with `distance`, how far each image is from all training images (see `TrainingImages`), and
+    the most similar ones: `similar_1, similar_1_label, similar_1_cosine` and so on.
+
+    Args:
+        predictions: a row an image.
+        training: what is searched.
+        features: of the images alone, (images, dim).
+    """
+    rows = [
+        {
+            f"similar_{rank}{name}": value
+            for rank, similar in enumerate(of_image, start=1)
+            for name, value in (("", similar.image_id), ("_label", similar.label), ("_cosine", similar.cosine))
+        }
+        for of_image in training.most_similar(features)
+    ]
+    found = pd.DataFrame(rows, index=predictions.index)
+    return predictions.assign(distance=training.distance(features)).join(found)
+
+
+def similar_in_words(predictions: pd.DataFrame) -> list[str]:
+    """Return a line for each image that names the most similar ones, from what `with_similar` returns."""
+    ranks = [column for column in map(str, predictions) if column.removeprefix("similar_").isdigit()]
+    return [
+        f"{row['image']} is most similar to "
+        + ", ".join(f"{row[f'{rank}_label']} {row[rank]} ({row[f'{rank}_cosine']:.2f})" for rank in ranks)
+        for row in predictions.to_dict("records")
+    ]
+
+
+def unlike_in_words(predictions: pd.DataFrame, limit: float) -> list[str]:
+    """Return a line for each image that is farther from all training images than the limit."""
+    unlike = predictions[predictions["distance"] > limit]
+    return [
+        f"{image} is unlike all training images (distance {distance:.2f}, held-out ones have up to {limit:.2f}): what "
+        "is predicted of it says nothing"
+        for image, distance in zip(unlike["image"], unlike["distance"], strict=True)
+    ]
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from dermoscopy.runtime.params import Augmentation
 
@@ -41,19 +42,19 @@ def draw_warp(augmentation: Augmentation, image_id: str, view: int) -> Warp:
 def render_views(pixels: NDArray[np.uint8], warps: list[Warp], size: int) -> NDArray[np.uint8]:
     """Return the views of an image, (len(warps), size, size, 3), from its pixels, (height, width, 3).
 
-    As in Keras, the image is squeezed to a square, and what a view sees beyond the edge is its reflection. Flip, turn,
-    zoom and resizing are one bilinear resampling; before it, and once for all views, each axis that is at least twice
-    too long is averaged down by a whole factor, because bilinear sampling would skip pixels.
+    The image is squeezed to a square once, by Pillow's bilinear filter, which averages over all pixels that a smaller
+    one stands for, as `keras.ops.image.resize` does with antialias=True. What a view sees beyond the edge is its
+    reflection, as in Keras; flip, turn and zoom are one bilinear resampling.
     """
-    height, width = pixels.shape[:2]
-    reduced = (width // max(1, width // size), height // max(1, height // size))
-    if reduced != (width, height):
-        pixels = cv2.resize(pixels, reduced, interpolation=cv2.INTER_AREA)  # type: ignore[assignment] # OpenCV's wider type
+    square = np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
     views = np.empty((len(warps), size, size, 3), np.uint8)
     for view, warp in zip(views, warps, strict=True):
+        if warp == Warp():
+            view[:] = square
+            continue
         cv2.warpAffine(
-            pixels,
-            _source_of_target(warp, size, reduced),
+            square,
+            source_of_target(warp, size),
             (size, size),
             dst=view,
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
@@ -62,16 +63,14 @@ def render_views(pixels: NDArray[np.uint8], warps: list[Warp], size: int) -> NDA
     return views
 
 
-def _source_of_target(warp: Warp, size: int, source: tuple[int, int]) -> NDArray[np.float64]:
-    """Return the (2, 3) matrix that takes a pixel (x, y) of the view to its place in the source image.
+def source_of_target(warp: Warp, size: int) -> NDArray[np.float64]:
+    """Return the (2, 3) matrix that takes a pixel (x, y) of a view, size x size, to its place in the squeezed image.
 
-    Keras' order, read backwards: undo the zoom, the turn and the flips about the centre of the square, then stretch
-    the square to the source's width and height. Pixel centres are at whole numbers, so both squares begin at -0.5.
+    Keras' order, read backwards: undo the zoom, the turn and the flips about the centre of the square. Pixel centres
+    are at whole numbers, so the square begins at -0.5.
     """
     cosine, sine = warp.zoom * np.cos(warp.angle), warp.zoom * np.sin(warp.angle)
     flip = np.diag([-1.0 if warp.flip_horizontally else 1.0, -1.0 if warp.flip_vertically else 1.0])
-    stretch = np.diag(source) / size
-    linear = stretch @ flip @ np.array([[cosine, -sine], [sine, cosine]])
-    target_centre = np.full(2, (size - 1) / 2)
-    source_centre = (np.array(source) - 1) / 2
-    return np.column_stack([linear, source_centre - linear @ target_centre])
+    linear = flip @ np.array([[cosine, -sine], [sine, cosine]])
+    centre = np.full(2, (size - 1) / 2)
+    return np.column_stack([linear, centre - linear @ centre])

@@ -7,6 +7,7 @@ Nothing is approximated: the mean of a map, and the bias, are the logit.
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -28,6 +29,16 @@ def clinical_shifts(head: Head, encoder: ClinicalEncoder) -> pd.DataFrame:
         rows[0] *= 10 / encoder.age.deviation
     names = ["age: ten years more" if name == "age" else name for name in encoder.names]
     return pd.DataFrame(rows - rows.mean(axis=1, keepdims=True), index=pd.Index(names))
+
+
+def heat(activation_map: NDArray[np.float64], height: int, width: int) -> NDArray[np.uint8]:
+    """Return a class activation map, (rows, columns), as a picture, (height, width, 3), in the colours of viridis.
+
+    They go from nothing or less (dark blue) to the largest value of the map (yellow); the colour-blind tell them apart.
+    """
+    values = cv2.resize(activation_map.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
+    scaled = np.clip(255 * values / max(float(activation_map.max()), 1e-9), 0, 255).astype(np.uint8)
+    return np.asarray(cv2.cvtColor(cv2.applyColorMap(scaled, cv2.COLORMAP_VIRIDIS), cv2.COLOR_BGR2RGB), np.uint8)
 
 
 class LastMaps:

@@ -1,6 +1,5 @@
 """Class probabilities of new images, from backbone and trained head, or the mean of several."""
 
-import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,7 @@ from dermoscopy.data.image_files import SUFFIXES, FoundImages, find_images, requ
 from dermoscopy.data.images import decode
 from dermoscopy.model.clinical_input import remarks
 from dermoscopy.model.decision import adjust
-from dermoscopy.model.members import Member, load_members
+from dermoscopy.model.members import ALONE, Member, load_members
 from dermoscopy.runtime.errors import DataError, enumerated
 from dermoscopy.runtime.progress import progress, tick
 
@@ -31,11 +30,13 @@ class Predicted(NamedTuple):
         table: `image, predicted, p_<class>...`, a row for each file that could be read.
         unreadable: a line for each other file that says why.
         adjusted: the probabilities, (rows, classes), of which the largest is of the predicted class, see `adjust`.
+        features: of the images alone, (rows, dim), by the first backbone.
     """
 
     table: pd.DataFrame
     unreadable: list[str]
     adjusted: NDArray[np.float64]
+    features: NDArray[np.float32]
 
 
 def image_files(paths: list[Path]) -> FoundImages:
@@ -115,14 +116,12 @@ class Classifier:
         def prepare(file: Path) -> list[NDArray[np.uint8]] | DataError:
             try:
                 require_plain_name(file)
-                content = file.read_bytes()
-                pixels = decode(content, file)
+                pixels = decode(file.read_bytes(), file)
             except OSError as error:
                 return DataError(f"{file}: {error.strerror or error}")
             except DataError as error:
                 return error
-            sha256 = hashlib.sha256(content).hexdigest()
-            return [backbone.render(pixels, sha256, tta) for backbone in self._backbones]
+            return [backbone.render(pixels, tta) for backbone in self._backbones]
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             prepared = list(zip(files, pool.map(prepare, files), strict=True))
@@ -130,26 +129,28 @@ class Classifier:
         unreadable = [str(error) for _, error in prepared if isinstance(error, DataError)]
         bar.update(len(unreadable) * len(self._backbones))
         readable = known[[not isinstance(views, DataError) for _, views in prepared]]
-        probabilities, adjusted = self._predict(list(images.values()), readable, tta, bar)
+        probabilities, adjusted, features = self._predict(list(images.values()), readable, tta, bar)
         table = pd.DataFrame(probabilities, columns=[f"p_{name}" for name in self.classes])
         table.insert(0, "image", [str(file) for file in images])
         table.insert(1, "predicted", np.array(self.classes)[adjusted.argmax(axis=1)])
-        return Predicted(table, unreadable, adjusted)
+        return Predicted(table, unreadable, adjusted, features)
 
     def _predict(
         self, images: list[list[NDArray[np.uint8]]], known: pd.DataFrame, tta: bool | None, bar: "tqdm[Any]"
-    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """Return the probabilities, (n, classes), and the adjusted ones, from the views of each image by backbone."""
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float32]]:
+        """Return the probabilities, (n, classes), the adjusted ones, and the features of the images alone by the first
+        backbone, (n, dim), from the views of each image by backbone."""
         if not images:
             none = np.empty((0, len(self.classes)))
-            return none.astype(np.float32), none
-        each = []
+            return none.astype(np.float32), none, np.empty((0, 0), np.float32)
+        each, alone = [], []
         for backbone, of_images in zip(self._backbones, zip(*images, strict=True), strict=True):
             features = backbone.features(tick(of_images, bar), len(of_images), tta)
             each += [head.predict(features, known, tta) for head in backbone.heads]
+            alone.append(features[ALONE])
         adjusted = [
             adjust(probabilities, head.info.prior, head.member.prior_exponent)
             for probabilities, head in zip(each, self._heads, strict=True)
         ]
         mean, deciding = (np.average(of_heads, axis=0, weights=self._weights) for of_heads in (each, adjusted))
-        return np.asarray(mean, np.float32), np.asarray(deciding, np.float64)
+        return np.asarray(mean, np.float32), np.asarray(deciding, np.float64), alone[0]

@@ -21,7 +21,14 @@ from dermoscopy.runtime.errors import DataError, PipelineError, first_few
 from dermoscopy.runtime.params import Augmentation
 from dermoscopy.runtime.paths import HEAD, HEAD_INFO
 
-View = tuple[Augmentation | None, int]  # what draws it, and its number; nothing draws view 0, which is the image itself
+View = tuple[Augmentation | None, int]  # what draws it, and its number
+ALONE: View = (None, 0)  # the image itself, which nothing draws
+
+
+def warp_of(view: View) -> Warp:
+    """Return what a view does to a new image: the same to all of them, so that an exported model can do it too."""
+    drawn, number = view
+    return draw_warp(drawn, "", number) if drawn else Warp()
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,7 @@ class LoadedHead:
         # how many views there are does not change what one shows
         augmentation = self.info.augmentation.model_copy(update={"views": 0})
         drawn = range(1, self.info.augmentation.views + 1) if (self.member.tta if tta is None else tta) else []
-        return [(None, 0), *((augmentation, view) for view in drawn)]
+        return [ALONE, *((augmentation, view) for view in drawn)]
 
     def predict(
         self, features: dict[View, NDArray[np.float32]], known: pd.DataFrame, tta: bool | None
@@ -87,11 +94,9 @@ class LoadedBackbone:
         """Return the views that the heads need, each once."""
         return list(dict.fromkeys(chain.from_iterable(head.views(tta) for head in self.heads)))
 
-    def render(self, pixels: NDArray[np.uint8], sha256: str, tta: bool | None) -> NDArray[np.uint8]:
-        """Return these views of an image, (views, size, size, 3), from its pixels and the hash of its file."""
-        # a photograph has the same views under any name
-        warps = [draw_warp(drawn, sha256, view) if drawn else Warp() for drawn, view in self.views(tta)]
-        return render_views(pixels, warps, self.size)
+    def render(self, pixels: NDArray[np.uint8], tta: bool | None) -> NDArray[np.uint8]:
+        """Return these views of an image, (views, size, size, 3), from its pixels."""
+        return render_views(pixels, [warp_of(view) for view in self.views(tta)], self.size)
 
     def features(
         self, images: Iterator[NDArray[np.uint8]], count: int, tta: bool | None

@@ -16,6 +16,7 @@ import pandas as pd
 import PIL
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from dermoscopy.data.images import ImageFile
 from dermoscopy.features import extraction, recipe
@@ -33,16 +34,16 @@ TOLERANCE = 1e-3
 
 # By version of the recipe: the features, 8 numbers a line, of views 0, 1 and 2 of each of the three images.
 KNOWN: dict[int, list[list[float]]] = {
-    1: [
-        [15.492, 16.51, 21.573, 22.125, 18.25, 16.661, 3366.4, 4017.7],
-        [15.169, 16.425, 25.748, 23.109, 20.156, 16.505, 3300.7, 3933.1],
-        [13.563, 13.401, 27.537, 21.311, 22.25, 15.103, 3196.4, 3803.8],
-        [14.899, 15.619, 26.265, 22.679, 19.634, 16.459, 2549.9, 2976.3],
-        [18.084, 19.679, 25.834, 24.904, 19.832, 21.015, 2325.3, 2702.0],
-        [15.036, 15.669, 25.4, 22.207, 18.318, 16.337, 2552.4, 2978.5],
-        [12.119, 15.36, 10.977, 12.45, 8.3771, 12.467, 969.13, 1000.3],
-        [10.328, 13.203, 8.6078, 11.778, 7.4574, 9.7639, 972.46, 1006.3],
-        [7.9309, 9.9905, 13.415, 13.249, 8.1783, 10.248, 962.62, 998.08],
+    2: [
+        [15.947, 16.955, 22.148, 22.93, 19.016, 17.213, 3367.1, 4018.5],
+        [14.034, 15.347, 24.589, 21.363, 18.802, 15.047, 3301.0, 3933.5],
+        [12.519, 12.427, 26.235, 19.447, 20.69, 13.684, 3197.6, 3805.3],
+        [15.405, 16.063, 26.887, 23.775, 20.403, 16.895, 2549.8, 2976.1],
+        [16.804, 18.42, 24.691, 22.793, 18.286, 19.776, 2325.2, 2701.9],
+        [14.108, 14.701, 24.212, 20.823, 17.118, 15.043, 2552.6, 2978.7],
+        [11.909, 15.087, 10.849, 12.242, 8.2148, 12.234, 969.72, 1001.0],
+        [9.7934, 12.507, 8.0827, 10.981, 6.9651, 9.2002, 972.82, 1006.8],
+        [7.5355, 9.4716, 12.719, 12.372, 7.7105, 9.7535, 963.35, 998.94],
     ],
 }
 
@@ -139,21 +140,26 @@ def decode_without_a_line(*arguments: Any) -> NDArray[np.uint8]:
     return DECODE(*arguments)[1:]
 
 
+def resize_bicubically(image: Image.Image, size: tuple[int, int], *arguments: Any) -> Image.Image:
+    return RESIZE(image, size, Image.Resampling.BICUBIC)
+
+
 DECODE = extraction.decode_checked
+RESIZE = Image.Image.resize
 
 
 @pytest.mark.parametrize(
     ("module", "name", "changed"),
     [
         (cv2, "INTER_LINEAR", cv2.INTER_CUBIC),
-        (cv2, "INTER_AREA", cv2.INTER_LINEAR),
+        (Image.Image, "resize", resize_bicubically),
         (cv2, "BORDER_REFLECT", cv2.BORDER_REFLECT_101),
         (extraction, "draw_warp", stretch("zoom", 1.005)),
         (extraction, "draw_warp", stretch("angle", -1)),
         (extraction, "decode_checked", decode_reversed),
         (extraction, "decode_checked", decode_without_a_line),
     ],
-    ids=["interpolation", "reduction", "border", "zoom", "angle", "order of colours", "decoding"],
+    ids=["interpolation", "resizing", "border", "zoom", "angle", "order of colours", "decoding"],
 )
 def test_the_known_values_tell_a_change_of_the_recipe(
     compute: Callable[[], NDArray[np.float32]], monkeypatch: pytest.MonkeyPatch, module: Any, name: str, changed: Any

@@ -52,7 +52,8 @@ def test_view_0_is_not_warped() -> None:
 @pytest.mark.parametrize("size", [64, 224, 299, 600])
 def test_the_unwarped_view_is_a_plain_resize(keras: Any, photograph: NDArray[np.uint8], size: int) -> None:
     resized = keras.ops.image.resize(photograph.astype(np.float32), (size, size), antialias=True)
-    assert difference(render_views(photograph, [Warp()], size)[0], resized).mean() < 1
+    # Pillow rounds after each axis
+    assert difference(render_views(photograph, [Warp()], size)[0], resized).max() < 1.6
 
 
 def test_an_image_of_the_backbone_size_stays_as_it_is(square: NDArray[np.uint8]) -> None:
@@ -186,7 +187,8 @@ def test_making_an_image_smaller_does_not_shift_it(size: int, place: tuple[int, 
 def test_making_an_image_smaller_skips_no_pixel() -> None:
     stripes = np.zeros((640, 640, 3), np.uint8)
     stripes[:, ::2] = 200
-    assert np.abs(render_views(stripes, [Warp()], 64)[0].astype(int) - 100).max() <= 1
+    # at the edge half of the filter is outside
+    assert np.abs(render_views(stripes, [Warp()], 64)[0].astype(int) - 100).max() <= 3
 
 
 def test_views_do_not_depend_on_each_other(photograph: NDArray[np.uint8]) -> None:

@@ -24,9 +24,8 @@ PRIOR = [0.001, 0.009, 0.99]  # so far from uniform that dividing by it changes 
 
 
 def compute_features(backbone: Path, files: list[Path]) -> NDArray[np.float32]:
-    """Return features, (images, views, dim), as the features stage computes them of images that SHA-256 names."""
-    hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
-    images = [ImageFile(sha256, str(path), sha256) for path, sha256 in zip(files, hashes, strict=True)]
+    """Return features, (images, views, dim), as the features stage computes them of images without a name."""
+    images = [ImageFile("", str(path), hashlib.sha256(path.read_bytes()).hexdigest()) for path in files]
     size = read_backbone_info(backbone).side
     flat = [view for image in images for view in prepare_views(image, VIEWS, AUGMENTATION, size)]
     return load_engine("openvino", backbone).compute(flat, len(flat)).reshape(len(files), len(VIEWS), -1)

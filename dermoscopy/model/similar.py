@@ -1,0 +1,101 @@
+"""The training images as the head sees them: which are most similar to another image, and whether that is like any."""
+
+from typing import NamedTuple, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dermoscopy.data.tables import read_table
+from dermoscopy.features.store import FeatureReader
+from dermoscopy.model.head import Head
+from dermoscopy.runtime.errors import DataError
+from dermoscopy.runtime.paths import MANIFEST, SPLIT
+
+SIMILAR = 6  # how many are shown
+COMPONENTS = 64  # of the training images; at most a quarter of their number
+ACCEPTED = 0.99  # of the held-out images count as like the training images
+
+
+class Similar(NamedTuple):
+    """A training image, and its cosine with another image, -1 to 1, of their standardised features."""
+
+    image_id: str
+    label: str
+    path: str
+    sha256: str
+    cosine: float
+
+
+class TrainingImages:
+    """The standardised features of the training images: the search in them is exact.
+
+    How far an image is from all of them is the share, 0 to 1, of its features that lies outside the principal
+    components of theirs, by length: the residual of Wang et al., ViM, CVPR 2022. On HAM10000 it tells photographs of
+    other things apart where the cosine with the nearest image and its distance do not (docs/app.md).
+
+    Attributes:
+        limit: ACCEPTED of the held-out images are no farther away.
+    """
+
+    def __init__(
+        self, head: Head, images: pd.DataFrame, training: NDArray[np.float32], held_out: NDArray[np.float32]
+    ) -> None:
+        """Take the head, for its standardisation, the training images and features, (n, dim), of the images alone.
+
+        Args:
+            head: trained on these images.
+            images: `image_id, label, path, sha256`, a row a training image.
+            training: their features.
+            held_out: features of the images that choose the limit.
+        """
+        from sklearn.decomposition import PCA  # takes half a second to import
+
+        dim = training.shape[1]
+        self._mean, self._deviation = head.mean[:dim], head.deviation[:dim]
+        columns = images[["image_id", "label", "path", "sha256"]].assign(cosine=1.0)
+        self._images = [Similar(*row) for row in columns.itertuples(index=False, name=None)]
+        standardised = self._standardise(training)
+        self._directions = of_length_1(standardised)
+        components = max(1, min(COMPONENTS, len(training) // 4, dim // 4))
+        self._components = PCA(components, svd_solver="covariance_eigh").fit(standardised)
+        self.limit = float(np.quantile(self.distance(held_out), ACCEPTED))
+
+    @classmethod
+    def read(cls, head: Head) -> Self:
+        """Return those of the current folder; a DataError if features, split or manifest cannot be read."""
+        features = FeatureReader(views=0)
+        images = read_table(MANIFEST, "image_id", "label", "path", "sha256").merge(
+            read_table(SPLIT, "image_id", "part"), on="image_id"
+        )
+        if len(head.mean) < features.info.dim:
+            raise DataError("data/features are of another backbone than the head: run dvc repro")
+        training, held_out = (images[images["part"] == part] for part in ("train", "validation"))
+        of_parts = (features.view(0, features.rows(part["image_id"])) for part in (training, held_out))
+        return cls(head, training, *of_parts)
+
+    def most_similar(self, features: NDArray[np.float32], count: int = SIMILAR) -> list[list[Similar]]:
+        """Return, for each row of features, (n, dim), of images alone, the training images of the largest cosines."""
+        cosines = of_length_1(self._standardise(features)) @ self._directions.T
+        order = np.argsort(-cosines, axis=1, kind="stable")[:, :count]
+        return [
+            [self._images[place]._replace(cosine=float(of_image[place])) for place in nearest]
+            for of_image, nearest in zip(cosines, order, strict=True)
+        ]
+
+    def distance(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return how far images are from all training images, (n,), 0 to 1, by their features, (n, dim)."""
+        around = self._standardise(features) - self._components.mean_
+        inside = around @ self._components.components_.T
+        lengths, within = (np.square(part, dtype=np.float64).sum(axis=1) for part in (around, inside))
+        # an image exactly in the middle is not far away
+        return np.sqrt(np.clip(1 - within / np.maximum(lengths, np.finfo(np.float32).tiny), 0, 1))
+
+    def _standardise(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.asarray((features - self._mean) / self._deviation, np.float32)
+
+
+def of_length_1(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return rows, (n, dim), as directions; zeros stay."""
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(rows / np.maximum(lengths, np.finfo(np.float32).tiny), np.float32)
