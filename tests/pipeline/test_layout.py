@@ -16,6 +16,7 @@ MAY_IMPORT = {
     "dermoscopy": {"dermoscopy"},
     "stages": {"dermoscopy"},
     "tools": {"dermoscopy"},
+    "apps": {"dermoscopy", "apps"},
     "benchmarks": {"dermoscopy", "benchmarks"},
 }
 OURS = {*MAY_IMPORT, "tests"}
@@ -64,7 +65,7 @@ def test_no_module_has_the_name_of_a_folder_beside_it() -> None:
 def test_every_path_is_named_once() -> None:
     found = {
         (str(file), text)
-        for folder in ("dermoscopy", "stages", "tools")
+        for folder in ("dermoscopy", "stages", "tools", "apps")
         for file in sources(folder)
         if file != Path("dermoscopy/runtime/paths.py")
         for text in path_literals(file)

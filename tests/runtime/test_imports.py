@@ -14,7 +14,7 @@ from typing import Any
 
 PROJECT = Path(__file__).parents[2]  # and not from the library, which must not be imported yet when the process starts
 NEEDS_KERAS = {"keras", "tensorflow"}
-EXTRAS = {"boto3", "jax", "ray", "s3fs", "torch"}
+EXTRAS = {"boto3", "gradio", "jax", "onnx", "ray", "s3fs", "tf2onnx", "torch"}
 
 
 def imports_at_the_top(module: str) -> set[str]:

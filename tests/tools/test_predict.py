@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from dermoscopy.runtime.workspace import PROJECT
 from tests.support.classifier_project import compute_features, write_classifier
 from tests.support.clinical import make_encoder
+from tests.support.feature_folder import write_feature_folder
 from tests.support.params_file import write_params
 from tests.support.photographs import write_photographs
 from tools.predict import classes_to_sum, main, views_in_words, with_sum
@@ -234,6 +235,55 @@ def test_clinical_options_that_make_no_sense_are_refused(
 def test_a_clinical_table_that_cannot_be_used_is_one_line_before_any_work(project: Path) -> None:
     result = predict(project, "images", "--clinical", "missing.csv", status=1)
     assert result.stderr.decode() == "error: label table missing.csv cannot be read: No such file or directory\n"
+
+
+@pytest.fixture(scope="module")
+def trained_project(tmp_path_factory: pytest.TempPathFactory, backbones: dict[str, Path]) -> Path:
+    """A project with the features of the images that it was trained on, and of those that were held out."""
+    folder = tmp_path_factory.mktemp("trained")
+    files = sorted(write_photographs(folder / "images", 14))
+    write_params(folder, {})
+    features = compute_features(backbones["first"], files)
+    write_classifier(folder, backbones["first"], features.reshape(-1, features.shape[-1]))
+    (folder / "data").mkdir()
+    features[10:] = features[1]  # of the held-out ones, which decide the limit
+    write_feature_folder(folder / "data/features", features)
+    images = pd.DataFrame({"image_id": [f"image_{number}" for number in range(14)]})
+    manifest = images.assign(path=list(map(str, files)), label=["nv", "mel"] * 7, sha256="0")
+    manifest.to_csv(folder / "data/manifest.csv", index=False)
+    images.assign(part=["train"] * 10 + ["validation"] * 4).to_csv(folder / "data/split.csv", index=False)
+    return folder
+
+
+@pytest.mark.slow
+def test_the_most_similar_training_images_are_named_and_what_is_unlike_all_is_warned_of(trained_project: Path) -> None:
+    options = [*map(str, sorted((trained_project / "images").iterdir())[:10]), "--similar"]
+    result = predict(trained_project, *options, "--csv", "-")
+    table = pd.read_csv(BytesIO(result.stdout))
+    assert list(table.filter(regex=r"^similar_\d$").columns) == [f"similar_{rank}" for rank in range(1, 7)]
+    assert list(table["similar_1"]) == [f"image_{number}" for number in range(10)]
+    assert list(table["similar_1_label"]) == ["nv", "mel"] * 5
+    np.testing.assert_allclose(table["similar_1_cosine"], 1, atol=1e-4)
+    assert (table["similar_2_cosine"] < 1).all()
+    unlike = table["image"][table["distance"] > table["distance"][1] + 1e-3]
+    assert 0 < len(unlike) < 10
+    said = [line.split(" (")[0] for line in result.stderr.decode().splitlines() if line.startswith("warning: ")]
+    assert said == [f"warning: predict: {image} is unlike all training images" for image in unlike]
+    lines = predict(trained_project, *options).stdout.decode().splitlines()[-10:]
+    for number, (image, line) in enumerate(zip(table["image"], lines, strict=True)):
+        assert line.startswith(f"{image} is most similar to {['nv', 'mel'][number % 2]} image_{number} (1.00), ")
+        assert line.count(", ") == 5
+
+
+def test_similar_images_of_other_models_are_refused(project: Path) -> None:
+    result = predict(project, "images", "--similar", "--models", "workspace", status=2)
+    assert b"error: --similar searches the training images of the workspace: leave out --models" in result.stderr
+
+
+def test_similar_images_need_the_features(project: Path) -> None:
+    result = predict(project, "images", "--similar", status=1)
+    assert result.stderr.decode().splitlines()[-1].startswith("error: data/features cannot be read (")
+    assert b"run dvc repro features" in result.stderr
 
 
 def screen(written: str) -> list[str]:
