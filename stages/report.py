@@ -4,6 +4,7 @@ import sys
 
 from dermoscopy.data.images import configure_image_libraries
 from dermoscopy.page.contents import read_contents
+from dermoscopy.page.model_card import describe_card
 from dermoscopy.page.rendering import render
 from dermoscopy.runtime.commands import run_stage
 from dermoscopy.runtime.files import replacing
@@ -14,7 +15,8 @@ from dermoscopy.runtime.paths import MODEL_CARD, PAGE
 def main(params: Params) -> None:
     configure_image_libraries()
     contents = read_contents(params)
-    pages = {PAGE: render("index.html.jinja", **contents), MODEL_CARD: render("model_card.md.jinja", **contents)}
+    card = render("model_card.md.jinja", **contents, **describe_card(contents))
+    pages = {PAGE: render("index.html.jinja", **contents), MODEL_CARD: card}
     for path, text in pages.items():
         with replacing(path) as partial:
             partial.write_text(text, encoding="utf-8")

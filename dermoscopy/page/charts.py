@@ -1,15 +1,20 @@
 """Line charts as coordinates: what a template needs to draw one as SVG, in its own colours and type."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
+Points = list[tuple[float, float]]
 Ticks = list[tuple[float, str]]
 STYLES = ("first", "second")
+ROC_AXES = "1 \N{MINUS SIGN} specificity", "sensitivity"
+PRECISION_RECALL_AXES = "recall", "precision"
+# how many colours and patterns of dashes style.css has for the lines of classes; 28 classes differ in one or the other
+COLOURS, DASHES = 7, 4
 
 
 @dataclass(frozen=True)
@@ -17,19 +22,25 @@ class Line:
     """A line in pixels.
 
     Attributes:
-        style: first | second | guide: what the template makes of it.
+        style: first | second | guide, or that of a class: what the template makes of it.
         points: (n, 2), from the upper left corner.
         dots: whether each point is marked.
+        bars: intervals, each (x, upper end, lower end).
     """
 
     style: str
-    points: list[tuple[float, float]]
+    points: Points
     dots: bool = False
+    bars: list[tuple[float, float, float]] = field(default_factory=list)
 
     @property
-    def svg_points(self) -> str:
-        """The points as the attribute of an SVG polyline."""
-        return " ".join(f"{x:g},{y:g}" for x, y in self.points)
+    def path(self) -> str:
+        """The points as the attribute `d` of an SVG path, in its shortest words."""
+        words, (x, y) = [f"M{self.points[0][0]:g} {self.points[0][1]:g}"], self.points[0]
+        for new_x, new_y in self.points[1:]:
+            words.append(f"H{new_x:g}" if new_y == y else f"V{new_y:g}" if new_x == x else f"L{new_x:g} {new_y:g}")
+            x, y = new_x, new_y
+        return "".join(words)
 
 
 @dataclass(frozen=True)
@@ -64,7 +75,7 @@ def draw_chart(
     left, top, right, bottom = 42, 10, width - 12, height - 40
     x_range, y_range = (low_high if low_high[0] < low_high[1] else (0, 1) for low_high in (x_range, y_range))
 
-    def place(x: ArrayLike, y: ArrayLike) -> list[tuple[float, float]]:
+    def place(x: ArrayLike, y: ArrayLike) -> Points:
         columns = np.interp(np.asarray(x), x_range, (left, right)), np.interp(np.asarray(y), y_range, (bottom, top))
         points = np.column_stack(columns).round(1)
         # where a curve has thousands of points, most are the same to a tenth of a pixel
@@ -106,16 +117,29 @@ def training_chart(training: pd.DataFrame, validation: pd.DataFrame, name: str, 
 def reliability_chart(reliability: pd.DataFrame) -> Chart:
     """Return the chart of accuracy over mean confidence, with the diagonal where they are equal.
 
-    One line, or two where the column `probabilities` tells those as predicted (first) from calibrated ones (second).
+    Each dot has its interval, from `low` to `high`. One line, or two where the column `probabilities` tells those as
+    predicted (first) from calibrated ones (second).
     """
+    curves = dict(zip(STYLES, (rows for _, rows in reliability.groupby("probabilities", sort=False)), strict=False))
     lines: list[tuple[str, ArrayLike, ArrayLike]] = [("guide", [0, 1], [0, 1])]
-    curves = reliability.groupby("probabilities", sort=False)
-    lines += [
-        (style, curve["confidence"], curve["accuracy"]) for style, (_, curve) in zip(STYLES, curves, strict=False)
-    ]
-    return draw_chart(
+    lines += [(style, rows["confidence"], rows["accuracy"]) for style, rows in curves.items()]
+    chart = draw_chart(
         lines, "mean probability of the likeliest class", "share that is right", size=(340, 300), dots=True
     )
+    axes = {
+        "confidence": (chart.left, chart.right),
+        "high": (chart.bottom, chart.top),
+        "low": (chart.bottom, chart.top),
+    }
+    bars = {
+        style: pd.DataFrame({name: np.interp(rows[name], (0, 1), axis).round(1) for name, axis in axes.items()})
+        for style, rows in curves.items()
+    }
+    lines_with_bars = [
+        replace(line, bars=list(bars[line.style].itertuples(index=False, name=None)) if line.style in bars else [])
+        for line in chart.lines
+    ]
+    return replace(chart, lines=lines_with_bars)
 
 
 def trade_off_chart(trade_off: pd.DataFrame, chosen: float) -> Chart:
@@ -141,19 +165,36 @@ def _around(values: "pd.Series[float]") -> tuple[float, float]:
 
 def roc_chart(curve: pd.DataFrame) -> Chart:
     """Return the chart of one class's ROC curve, with the diagonal of guessing."""
-    return _small(
-        curve, "false_positive_rate", "true_positive_rate", "1 \N{MINUS SIGN} specificity", "sensitivity", [0, 1]
-    )
+    return draw_chart([("guide", [0, 1], [0, 1]), ("first", *roc_line(curve))], *ROC_AXES, size=(170, 160), ticks=2)
 
 
 def precision_recall_chart(curve: pd.DataFrame, prevalence: float) -> Chart:
     """Return the chart of one class's precision over its recall, with the precision of guessing, the prevalence."""
-    # steps, because precision between two points of a curve is not on the line between them
-    recall, precision = curve["recall"].to_numpy().repeat(2)[1:], curve["precision"].to_numpy().repeat(2)[:-1]
-    steps = pd.DataFrame({"recall": recall, "precision": precision})
-    return _small(steps, "recall", "precision", "recall", "precision", [prevalence, prevalence])
+    guess, line = ("guide", [0, 1], [prevalence, prevalence]), ("first", *precision_recall_line(curve))
+    return draw_chart([guess, line], *PRECISION_RECALL_AXES, size=(170, 160), ticks=2)
 
 
-def _small(curve: pd.DataFrame, x: str, y: str, x_label: str, y_label: str, guess: list[float]) -> Chart:
-    lines: list[tuple[str, ArrayLike, ArrayLike]] = [("guide", [0, 1], guess), ("first", curve[x], curve[y])]
-    return draw_chart(lines, x_label, y_label, size=(170, 160), ticks=2)
+def overview_charts(
+    roc: Mapping[str, pd.DataFrame], precision_recall: Mapping[str, pd.DataFrame], styles: Mapping[str, str]
+) -> tuple[Chart, Chart]:
+    """Return the charts of the ROC and the precision-recall curves of all classes, each in the style of its class."""
+    roc_lines = [("guide", [0, 1], [0, 1]), *((styles[name], *roc_line(curve)) for name, curve in roc.items())]
+    lines = [(styles[name], *precision_recall_line(curve)) for name, curve in precision_recall.items()]
+    size = (400, 360)
+    return draw_chart(roc_lines, *ROC_AXES, size=size), draw_chart(lines, *PRECISION_RECALL_AXES, size=size)
+
+
+def roc_line(curve: pd.DataFrame) -> tuple[ArrayLike, ArrayLike]:
+    """Return x and y of a ROC curve, which is a staircase but where images of both kinds have one probability."""
+    return curve["false_positive_rate"], curve["true_positive_rate"]
+
+
+def precision_recall_line(curve: pd.DataFrame) -> tuple[ArrayLike, ArrayLike]:
+    """Return x and y of a precision-recall curve, as steps: precision between two of its points is not on the line
+    between them."""
+    return curve["recall"].to_numpy().repeat(2)[1:], curve["precision"].to_numpy().repeat(2)[:-1]
+
+
+def class_styles(classes: Sequence[str]) -> dict[str, str]:
+    """Return the style of each class's line: a colour and a pattern of dashes."""
+    return {name: f"colour-{i % COLOURS} dash-{i % DASHES}" for i, name in enumerate(classes)}

@@ -1,12 +1,16 @@
 """What the report shows: everything that the templates are filled with, read from files of earlier stages."""
 
-from pathlib import Path
+import os
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import pandas as pd
 
 from dermoscopy.data.diagnoses import long_name
 from dermoscopy.data.groups import known_unit, unit_of
+from dermoscopy.data.listing import read_listing
+from dermoscopy.data.storage import is_remote
 from dermoscopy.data.tables import read_json, read_table
 from dermoscopy.features.backbones import read_backbone_info
 from dermoscopy.features.finetuned import final_backbone, read_finetuning
@@ -14,6 +18,8 @@ from dermoscopy.model.activation_maps import clinical_shifts
 from dermoscopy.model.head import load_head
 from dermoscopy.page.charts import (
     Chart,
+    class_styles,
+    overview_charts,
     precision_recall_chart,
     reliability_chart,
     roc_chart,
@@ -23,7 +29,7 @@ from dermoscopy.page.charts import (
 from dermoscopy.page.facts import Estimate, count_parts, data_version, diagnosed_by, run_identity
 from dermoscopy.page.gallery import choose_examples, draw_examples, left_out, without_missing
 from dermoscopy.runtime.errors import DataError
-from dermoscopy.runtime.params import Params, Train
+from dermoscopy.runtime.params import Data, Params, Train, load_params
 from dermoscopy.runtime.paths import (
     CLINICAL_GAIN,
     CONFUSION_MATRIX,
@@ -38,9 +44,12 @@ from dermoscopy.runtime.paths import (
     TRADE_OFF,
     TRAINING_CURVES,
 )
+from dermoscopy.scoring.intervals import share_interval
 from dermoscopy.scoring.metrics import Metrics, read_metrics
 from dermoscopy.scoring.predictions import read_scored
 from dermoscopy.scoring.subgroups import FEW
+
+DEFAULTS = Path(__file__).with_name("defaults.yaml")  # params.yaml as the project has it
 
 
 def read_contents(params: Params) -> dict[str, Any]:
@@ -49,16 +58,22 @@ def read_contents(params: Params) -> dict[str, Any]:
     metrics, backbone = read_metrics(), read_backbone_info(final_backbone())
     part = list(metrics)[-1]
     predictions = read_scored(params.evaluate.tta, params.evaluate.prior_exponent)
+    statistics = {"dataset": None, **read_json(STATISTICS)}
     chosen = choose_examples(predictions[predictions["part"] == part], params.report.gallery)
     here, missing = without_missing(chosen, manifest)
     version = data_version(manifest)
     return {
         "params": params.model_dump(),
+        "changed": changed_params(params),
         "backbone": backbone,
         "weights": Path(params.backbone.weights).name,
         "metrics": metrics,
         "part": part,
-        "statistics": {"dataset": None, **read_json(STATISTICS)},
+        "statistics": statistics,
+        "data_name": data_name(statistics["dataset"], params.data),
+        "newest_file": newest_file(params.data),
+        # that of `dvc exp run`; one that DVC restores has the page of its own run
+        "experiment": os.environ.get("DVC_EXP_NAME"),
         "counts": count_parts(manifest, split),
         "split_by": unit_of(manifest, params.split),
         "known_unit": known_unit(manifest),
@@ -81,8 +96,37 @@ def read_contents(params: Params) -> dict[str, Any]:
         "few": FEW,
         **describe_gains(),
         "left_out": left_out(chosen, missing),
-        "left_out_kinds": set(zip(missing["label"], missing["label"] == missing["predicted"], strict=True)),
+        "left_out_kinds": set(zip(missing["label"], missing["kind"], strict=True)),
         "examples": draw_examples(here, manifest),
+    }
+
+
+def data_name(dataset: str | None, data: Data) -> str:
+    """Return what the images are: a public dataset, drawn ones, or those of a folder, by the last part of its name."""
+    if data.source == "sample":
+        return "drawn images"
+    return dataset or PurePosixPath(data.directory or "").name or "dermoscopic images"
+
+
+def newest_file(data: Data) -> str | None:
+    """Return the day, in UTC, on which a file of the user's folder last changed; None of other data.
+
+    The files of a storage and of Kaggle have no time that is the same wherever they are read.
+    """
+    if data.source != "directory" or is_remote(data.directory or ""):
+        return None
+    times = [file.modified for file in read_listing()]
+    return datetime.fromtimestamp(max(times) // 10**9, UTC).date().isoformat() if times else None
+
+
+def changed_params(params: Params) -> dict[str, Any]:
+    """Return the default of each param that has another value here, by its name, such as `train.dropout`."""
+    defaults, here = load_params(DEFAULTS).model_dump(), params.model_dump()
+    return {
+        f"{section}.{key}": default
+        for section, values in defaults.items()
+        for key, default in values.items()
+        if here[section][key] != default
     }
 
 
@@ -93,10 +137,10 @@ def read_numbers(path: Path) -> pd.DataFrame:
 
 
 def read_subgroups(part: str) -> list[dict[str, Any]]:
-    """Return `variable, group, images, lesions, estimate, note` of each subgroup of a part, in the file's order."""
+    """Return `variable, group, images, few, lesions, estimate, note` of each subgroup of a part, in its order."""
     table = read_table(SUBGROUPS)
     rows = _rows(table[table["part"] == part])
-    return [row | {"estimate": row_estimate(row, "balanced_accuracy")} for row in rows]
+    return [row | {"estimate": row_estimate(row, "balanced_accuracy"), "few": int(row["images"]) < FEW} for row in rows]
 
 
 def row_estimate(row: dict[str, Any], name: str) -> Estimate:
@@ -141,6 +185,24 @@ def describe_tuning() -> dict[str, Any] | None:
 def describe_log(folder: Path, first: int, remedy: str) -> dict[str, Any]:
     """Return the curves that DVCLive logged, how many epochs, and the one whose weights were kept, with its values.
 
+    The arguments are those of `read_log`.
+    """
+    curves = read_log(folder, first, remedy)
+    kept = int(curves["eval", "loss"]["loss"].argmin())
+    best = int(curves["eval", "loss"]["step"].iloc[kept])
+    return {
+        "epochs": len(curves["eval", "loss"]),
+        "best": best,
+        "best_loss": curves["eval", "loss"]["loss"].iloc[kept],
+        "best_accuracy": curves["eval", "accuracy"]["accuracy"].iloc[kept],
+        "loss_chart": training_chart(curves["train", "loss"], curves["eval", "loss"], "loss", best),
+        "accuracy_chart": training_chart(curves["train", "accuracy"], curves["eval", "accuracy"], "accuracy", best),
+    }
+
+
+def read_log(folder: Path, first: int, remedy: str) -> dict[tuple[str, str], pd.DataFrame]:
+    """Return the curves that DVCLive logged, by (train | eval, loss | accuracy): `step` and the value.
+
     Args:
         folder: of the curves.
         first: the number of the epoch of its step 0.
@@ -154,16 +216,7 @@ def describe_log(folder: Path, first: int, remedy: str) -> dict[str, Any]:
                 curves[part, name] = pd.read_csv(path, sep="\t").assign(step=lambda table: table["step"] + first)
             except (OSError, ValueError, KeyError) as error:
                 raise DataError(f"{path} cannot be read ({error}): {remedy}") from None
-    kept = int(curves["eval", "loss"]["loss"].argmin())
-    best = int(curves["eval", "loss"]["step"].iloc[kept])
-    return {
-        "epochs": len(curves["eval", "loss"]),
-        "best": best,
-        "best_loss": curves["eval", "loss"]["loss"].iloc[kept],
-        "best_accuracy": curves["eval", "accuracy"]["accuracy"].iloc[kept],
-        "loss_chart": training_chart(curves["train", "loss"], curves["eval", "loss"], "loss", best),
-        "accuracy_chart": training_chart(curves["train", "accuracy"], curves["eval", "accuracy"], "accuracy", best),
-    }
+    return curves
 
 
 class ClassCurves(NamedTuple):
@@ -178,22 +231,39 @@ def describe_curves(shown: Metrics) -> dict[str, Any]:
     classes = list(shown.per_class)
     labels = read_table(CONFUSION_MATRIX)
     confusion = pd.crosstab(labels["label"], labels["predicted"])
-    roc = dict(iter(read_numbers(ROC).groupby("label")))
-    precision_recall = dict(iter(read_numbers(PRECISION_RECALL).groupby("label")))
-    reliability = read_numbers(RELIABILITY)
+    roc = curves_by_class(ROC)
+    precision_recall = curves_by_class(PRECISION_RECALL)
+    styles = class_styles(classes)
+    roc_overview, precision_recall_overview = overview_charts(roc, precision_recall, styles)
+    reliability = read_reliability()
     return {
         "confusion": confusion.reindex(index=classes, columns=classes, fill_value=0),
         "curves": {
             label: ClassCurves(
                 roc_chart(roc[label]) if label in roc else None,
-                precision_recall_chart(curve, shown.per_class[str(label)].support / shown.support),
+                precision_recall_chart(curve, shown.per_class[label].support / shown.support),
             )
             for label, curve in precision_recall.items()
         },
+        "roc_overview": roc_overview,
+        "precision_recall_overview": precision_recall_overview,
+        "class_styles": styles,
         "reliability_chart": reliability_chart(reliability),
         "reliability": reliability.to_dict("records"),
         "temperature": shown.temperature,
     }
+
+
+def curves_by_class(path: Path) -> dict[str, pd.DataFrame]:
+    """Return the curve of each class of a table of them."""
+    return {str(label): curve for label, curve in read_numbers(path).groupby("label")}
+
+
+def read_reliability() -> pd.DataFrame:
+    """Return `confidence, accuracy, images, probabilities`, with the 95 % interval of the accuracy, `low, high`."""
+    table = read_numbers(RELIABILITY)
+    limits = [share_interval(*row) for row in table[["accuracy", "images"]].itertuples(index=False)]
+    return table.assign(low=[low for low, _ in limits], high=[high for _, high in limits])
 
 
 def describe_clinical() -> dict[str, dict[str, float]]:
@@ -208,12 +278,15 @@ def describe_clinical() -> dict[str, dict[str, float]]:
 def describe_gains() -> dict[str, Any]:
     """Return what clinical data add to balanced accuracy, and which subgroups gain and lose most.
 
-    Each of `gains`, all images first, has `variable, group, images, image_only, with_clinical` and the Estimate `gain`;
-    without clinical data there are none. `most_gained` and `most_lost` are one of them, of FEW images or more, or None
-    where no difference is more than rounding.
+    Each of `gains`, all images first, has `variable, group, images, few, image_only, with_clinical` and the Estimate
+    `gain`; without clinical data there are none. `most_gained` and `most_lost` are one of them, of FEW images
+    or more, or None where no difference is more than rounding.
     """
-    rows = [row | {"gain": row_estimate(row, "gain")} for row in _rows(read_table(CLINICAL_GAIN))]
-    many = sorted((row for row in rows[1:] if int(row["images"]) >= FEW), key=lambda row: row["gain"].value)
+    rows = [
+        row | {"gain": row_estimate(row, "gain"), "few": int(row["images"]) < FEW}
+        for row in _rows(read_table(CLINICAL_GAIN))
+    ]
+    many = sorted((row for row in rows[1:] if not row["few"]), key=lambda row: row["gain"].value)
     return {
         "gains": rows,
         "most_gained": next((row for row in many[::-1] if row["gain"].value >= 0.0005), None),

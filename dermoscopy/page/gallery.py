@@ -1,4 +1,4 @@
-"""The most confident mistakes and right answers of each class, as pictures for a page."""
+"""The most confident mistakes and right answers of each class and the least certain images, as pictures for a page."""
 
 import base64
 import os
@@ -16,14 +16,28 @@ from dermoscopy.data.images import read_image
 from dermoscopy.data.storage import is_there
 from dermoscopy.features.backbones import read_backbone_info
 from dermoscopy.features.finetuned import final_backbone
+from dermoscopy.features.store import FeatureReader
 from dermoscopy.features.views import Warp, render_views
-from dermoscopy.model.activation_maps import LastMaps
-from dermoscopy.model.head import load_head, require_same_backbone, softmax
+from dermoscopy.model.activation_maps import LastMaps, heat
+from dermoscopy.model.head import Head, load_head, require_same_backbone, softmax
+from dermoscopy.model.similar import TrainingImages
 from dermoscopy.runtime.errors import StorageError
 from dermoscopy.runtime.progress import progress, tick
 from dermoscopy.scoring.predictions import class_names, probabilities_of
 
-SIDE = 176  # pixels of a picture: some 5 kB as WebP
+RANKED = 3  # how many of an image's probabilities are shown
+SIDE = 352  # pixels of the longer side of an enlarged picture: some 10 kB as WebP
+SMALL = 72  # of a similar image: some 1 kB
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A training image that is similar to one of the gallery; its `picture` is None where its file is not here."""
+
+    image_id: str
+    label: str
+    cosine: float
+    picture: str | None
 
 
 @dataclass(frozen=True)
@@ -31,22 +45,31 @@ class Example:
     """One image of the gallery.
 
     Attributes:
+        kind: right | wrong | uncertain: why it is here.
         image_id: which image.
         label: its class.
         predicted: the class it was taken for.
         probability: of the predicted class, as scored.
         probability_alone: of the predicted class, from the image without its other views.
-        image: the image as the head saw it, a data URI.
-        overlay: the same with the class activation map of the predicted class, a data URI.
+        ranking: the classes of the highest probabilities, as scored, with them.
+        width, height: of both pictures, in the proportions of the file.
+        image: the image, a data URI.
+        overlay: the same under the class activation map of the predicted class, a data URI.
+        similar: of one that was wrong, the most similar training images.
     """
 
+    kind: str
     image_id: str
     label: str
     predicted: str
     probability: float
     probability_alone: float
+    ranking: list[tuple[str, float]]
+    width: int
+    height: int
     image: str
     overlay: str
+    similar: list[Neighbour]
 
     @property
     def right(self) -> bool:
@@ -55,14 +78,30 @@ class Example:
 
 
 def choose_examples(predictions: pd.DataFrame, count: int) -> pd.DataFrame:
-    """Return `image_id, label, predicted, probability` of the most confident images: for each class up to `count`
-    that were right and `count` that were wrong, in the order of class, right first, falling probability."""
+    """Return the images to show: `kind, image_id, label, predicted, probability, ranking`, see `Example`.
+
+    For each class up to `count` that were right and `count` that were wrong, those of the highest probability, in the
+    order of class, right first, falling probability; then the `count` least certain of all, whose two highest
+    probabilities differ least.
+    """
+    classes, probabilities = class_names(predictions), probabilities_of(predictions)
+    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :RANKED]
     chosen = predictions[["image_id", "label", "predicted"]].copy()
-    places = pd.Index(class_names(predictions)).get_indexer(pd.Index(predictions["predicted"]))
-    chosen["probability"] = probabilities_of(predictions)[np.arange(len(places)), places]
-    chosen["wrong"] = chosen["label"] != chosen["predicted"]
-    chosen = chosen.sort_values(["label", "wrong", "probability", "image_id"], ascending=[True, True, False, True])
-    return chosen.groupby(["label", "wrong"]).head(count).drop(columns="wrong")
+    highest = np.take_along_axis(probabilities, order, axis=1)
+    places = pd.Index(classes).get_indexer(pd.Index(predictions["predicted"]))
+    chosen["probability"] = probabilities[np.arange(len(places)), places]
+    names = np.array(classes)[order]
+    chosen["ranking"] = pd.Series(
+        [list(zip(*pair, strict=True)) for pair in zip(names.tolist(), highest.tolist(), strict=True)],
+        chosen.index,
+        dtype=object,
+    )
+    chosen["margin"] = highest[:, 0] - highest[:, 1]
+    chosen["kind"] = np.where(chosen["label"] == chosen["predicted"], "right", "wrong")
+    confident = chosen.sort_values(["label", "kind", "probability", "image_id"], ascending=[True, True, False, True])
+    uncertain = chosen.sort_values(["margin", "image_id"]).head(count).assign(kind="uncertain")
+    chosen = pd.concat([confident.groupby(["label", "kind"]).head(count), uncertain], ignore_index=True)
+    return chosen.drop(columns="margin")
 
 
 def without_missing(chosen: pd.DataFrame, manifest: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -77,8 +116,8 @@ def left_out(chosen: pd.DataFrame, missing: pd.DataFrame) -> str:
     if missing.empty:
         return ""
     return (
-        f"{len(missing)} of {len(chosen)} images are not shown: their files are not here, such as "
-        f"{missing['path'].iloc[0]}"
+        f"{missing['image_id'].nunique()} of {chosen['image_id'].nunique()} images are not shown: their files are not "
+        f"here, such as {missing['path'].iloc[0]}"
     )
 
 
@@ -109,36 +148,68 @@ def draw_examples(chosen: pd.DataFrame, manifest: pd.DataFrame) -> list[Example]
     images = chosen.merge(manifest.drop(columns="label", errors="ignore"), on="image_id")
     rows = images.to_dict("records")
     shifts = head.shift(info.clinical.encode(images)) if info.clinical else np.zeros((len(rows), len(info.classes)))
+    similar = find_similar(head, images)
 
     def draw(row: dict[Hashable, Any], shift: NDArray[np.float64]) -> Example:
-        pixels = render_views(read_image(row["path"], row["sha256"]), [Warp()], backbone.side)[0]
-        maps = head.activation_maps(last_maps.maps(pixels))
+        whole = read_image(row["path"], row["sha256"])
+        maps = head.activation_maps(last_maps.maps(render_views(whole, [Warp()], backbone.side)[0]))
         predicted = info.classes.index(row["predicted"])
-        picture = np.asarray(cv2.resize(pixels, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.uint8)
+        picture = shrink(whole, SIDE)
+        height, width = picture.shape[:2]
         return Example(
+            kind=row["kind"],
             image_id=row["image_id"],
             label=row["label"],
             predicted=row["predicted"],
             probability=float(row["probability"]),
             probability_alone=float(softmax(maps.mean(axis=(0, 1)) + shift + head.bias)[predicted]),
+            ranking=row["ranking"],
+            width=width,
+            height=height,
             image=data_uri(picture),
             overlay=data_uri(overlay(picture, maps[:, :, predicted])),
+            similar=similar[row["image_id"]] if row["kind"] == "wrong" else [],
         )
 
     with progress("gallery", len(rows), in_logs=False) as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(tick(pool.map(draw, rows, shifts), bar))
 
 
-def overlay(picture: NDArray[np.uint8], activation_map: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Return a picture, (side, side, 3), in grey under a class activation map, (rows, columns), in viridis.
+def find_similar(head: Head, images: pd.DataFrame) -> dict[str, list[Neighbour]]:
+    """Return the most similar training images of each chosen image that was wrong, by its id; {} where none was."""
+    wrong = images.loc[images["kind"] == "wrong", "image_id"].tolist()
+    if not wrong:
+        return {}
+    features = FeatureReader(views=0)
+    found = TrainingImages.read(head).most_similar(features.view(0, features.rows(wrong)))
+    files = {image.path: image.sha256 for of_one in found for image in of_one}
+    here = [path for path, missing in zip(files, are_missing(list(files)), strict=True) if not missing]
 
-    The colours, which the colour-blind tell apart too, go from nothing or less (dark blue) to the largest value of the
-    map (yellow).
+    def draw(path: str) -> str:
+        return data_uri(shrink(read_image(path, files[path]), SMALL))
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        pictures = dict(zip(here, pool.map(draw, here), strict=True))
+    return {
+        image_id: [Neighbour(image.image_id, image.label, image.cosine, pictures.get(image.path)) for image in of_one]
+        for image_id, of_one in zip(wrong, found, strict=True)
+    }
+
+
+def shrink(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Return an image, (height, width, 3), whose longer side has `side` pixels at most, in its own proportions."""
+    height, width = pixels.shape[:2]
+    scale = min(1, side / max(height, width))
+    size = max(1, round(scale * width)), max(1, round(scale * height))
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def overlay(picture: NDArray[np.uint8], activation_map: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Return a picture, (height, width, 3), in grey under a class activation map, (rows, columns), in viridis.
+
+    The map is of the image squeezed to a square, and is stretched as the picture is.
     """
-    side = picture.shape[0]
-    heat = cv2.resize(activation_map.astype(np.float32), (side, side), interpolation=cv2.INTER_CUBIC)
-    scaled = np.clip(255 * heat / max(float(activation_map.max()), 1e-9), 0, 255).astype(np.uint8)
-    colours = cv2.cvtColor(cv2.applyColorMap(scaled, cv2.COLORMAP_VIRIDIS), cv2.COLOR_BGR2RGB)
+    colours = heat(activation_map, *picture.shape[:2])
     grey = cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     return cv2.addWeighted(grey, 0.5, colours, 0.5, 0).astype(np.uint8)
 

@@ -9,6 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from dermoscopy.data.diagnoses import long_name
+from dermoscopy.page.downloads import csv_uri, file_name, svg_uri
 from dermoscopy.page.facts import estimate
 from dermoscopy.runtime.errors import enumerated
 
@@ -37,7 +38,9 @@ def render(template: str, **content: Any) -> str:
         keep_trailing_newline=True,
         finalize=escape_markdown if template.endswith(".md.jinja") else None,
     )
-    style = Markup((TEMPLATES / "style.css").read_text(encoding="utf-8"))  # noqa: S704 - our own file
-    return environment.get_template(template).render(
-        **content, style=style, estimate=estimate, long_name=long_name, as_yaml=as_yaml, enumerated=enumerated
-    )
+    style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
+    environment.filters |= {"svg_uri": lambda svg: svg_uri(svg, style), "csv_uri": csv_uri, "file_name": file_name}
+    environment.globals |= {
+        "estimate": estimate, "long_name": long_name, "as_yaml": as_yaml, "enumerated": enumerated,
+    }  # fmt: skip
+    return environment.get_template(template).render(**content, style=Markup(style))  # noqa: S704 - our own file

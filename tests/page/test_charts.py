@@ -5,7 +5,10 @@ import pandas as pd
 import pytest
 
 from dermoscopy.page.charts import (
+    Line,
+    class_styles,
     draw_chart,
+    overview_charts,
     precision_recall_chart,
     reliability_chart,
     roc_chart,
@@ -40,7 +43,13 @@ def test_points_that_fall_together_are_drawn_once() -> None:
     x = np.linspace(0, 1, 100_000)
     chart = roc_chart(pd.DataFrame({"false_positive_rate": x, "true_positive_rate": np.sqrt(x)}))
     assert 100 < len(chart.lines[1].points) < 4000
-    assert len(chart.lines[1].svg_points) < 40_000
+    assert len(chart.lines[1].path) < 40_000
+
+
+def test_a_path_has_the_same_points_in_fewer_words() -> None:
+    line = Line("first", [(42, 120), (42, 10.5), (90.1, 10.5), (100, 20), (100, 30)])
+    assert line.path == "M42 120V10.5H90.1L100 20V30"
+    assert Line("first", [(1, 2)]).path == "M1 2"
 
 
 def test_precision_is_drawn_as_steps_over_guessing() -> None:
@@ -56,11 +65,31 @@ def test_precision_is_drawn_as_steps_over_guessing() -> None:
     ]  # fmt: skip
 
 
-def test_only_reliability_marks_its_points_and_not_those_of_the_diagonal() -> None:
-    chart = reliability_chart(
-        pd.DataFrame({"probabilities": "as predicted", "confidence": [0.3, 0.9], "accuracy": [0.2, 1.0]})
-    )
-    assert [line.dots for line in chart.lines] == [False, True]
+def test_reliability_marks_its_points_with_their_intervals_and_not_those_of_the_diagonal() -> None:
+    rows = {"confidence": [0.5, 0.9999, 1.0], "accuracy": [0.2, 1, 1], "low": [0, 0.5, 0.5], "high": [0.5, 1, 1]}
+    tables = [pd.DataFrame(rows).assign(probabilities=name) for name in ("as predicted", "calibrated")]
+    chart = reliability_chart(pd.concat(tables))
+    assert [line.dots for line in chart.lines] == [False, True, True]
+    middle, half = (chart.left + chart.right) / 2, (chart.top + chart.bottom) / 2
+    assert [len(line.bars) for line in chart.lines] == [0, 3, 3]  # also of points that fall together
+    assert chart.lines[1].bars[::2] == [(middle, half, chart.bottom), (chart.right, chart.top, half)]
+
+
+def test_the_lines_of_28_classes_differ_in_colour_or_dashes_and_those_of_4_in_both() -> None:
+    styles = class_styles([f"class {number}" for number in range(28)])
+    assert len(set(styles.values())) == 28
+    first = [style.split() for style in styles.values()][:4]
+    assert [len(set(parts)) for parts in zip(*first, strict=True)] == [4, 4]
+
+
+def test_all_classes_are_in_one_chart_each_in_its_style() -> None:
+    roc = pd.DataFrame({"false_positive_rate": [0, 0, 1], "true_positive_rate": [0, 0.5, 1]})
+    curve = pd.DataFrame({"recall": [1, 0.5, 0], "precision": [0.25, 0.5, 1]})
+    styles = class_styles(["a", "b", "c"])
+    of_roc, of_precision = overview_charts({"a": roc, "c": roc}, {"a": curve, "c": curve}, styles)
+    assert [line.style for line in of_roc.lines] == ["guide", styles["a"], styles["c"]]
+    assert [line.style for line in of_precision.lines] == [styles["a"], styles["c"]]
+    assert of_precision.lines[0].path.count("L") == 0  # steps
 
 
 @pytest.mark.parametrize("chosen", [0, 1 / 3, 1])

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from dermoscopy.page.gallery import SIDE, choose_examples, data_uri, overlay
+from dermoscopy.page.gallery import SIDE, choose_examples, data_uri, overlay, shrink
 
 ROWS = [
     ("a", "mel", "mel", 0.6),
@@ -30,8 +30,23 @@ def predictions() -> pd.DataFrame:
 
 def test_the_most_confident_right_and_wrong_images_of_each_class_are_chosen(predictions: pd.DataFrame) -> None:
     chosen = choose_examples(predictions, 2)
-    assert list(chosen["image_id"]) == ["b", "e", "d", "c", "f"]
-    assert list(chosen["probability"]) == [0.9, 0.9, 0.8, 0.7, 0.55]
+    confident = chosen[chosen["kind"] != "uncertain"]
+    assert list(confident["image_id"]) == ["b", "e", "d", "c", "f"]
+    assert list(confident["probability"]) == [0.9, 0.9, 0.8, 0.7, 0.55]
+    assert list(confident["kind"]) == ["right", "right", "wrong", "wrong", "right"]
+
+
+def test_the_least_certain_are_those_whose_two_highest_probabilities_differ_least(predictions: pd.DataFrame) -> None:
+    chosen = choose_examples(predictions, 2)
+    assert list(chosen["image_id"])[-2:] == ["f", "a"]
+    assert list(chosen["kind"])[-2:] == ["uncertain", "uncertain"]
+
+
+def test_the_highest_probabilities_are_named_in_their_order_whatever_was_decided() -> None:
+    row = {"image_id": "a", "label": "mel", "predicted": "df", "p_df": 0.1, "p_mel": 0.2, "p_nv": 0.3, "p_vasc": 0.4}
+    chosen = choose_examples(pd.DataFrame([row]), 1)
+    assert chosen["ranking"].iloc[0] == [("vasc", 0.4), ("nv", 0.3), ("mel", 0.2)]
+    assert chosen["probability"].iloc[0] == 0.1
 
 
 def test_no_image_is_chosen_where_none_is_wanted(predictions: pd.DataFrame) -> None:
@@ -43,11 +58,19 @@ def test_the_order_of_the_table_does_not_matter(predictions: pd.DataFrame) -> No
     assert choose_examples(shuffled, 1).to_numpy().tolist() == choose_examples(predictions, 1).to_numpy().tolist()
 
 
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [((450, 600), (264, 352)), ((600, 450), (352, 264)), ((40, 20), (40, 20)), ((1, 9999), (1, 352))],
+)
+def test_a_picture_keeps_the_proportions_of_its_file(size: tuple[int, int], expected: tuple[int, int]) -> None:
+    assert shrink(np.zeros((*size, 3), np.uint8), SIDE).shape == (*expected, 3)
+
+
 def test_the_overlay_is_yellow_where_the_map_is_largest_and_dark_blue_where_it_is_not_positive() -> None:
-    grey = np.full((SIDE, SIDE, 3), 128, np.uint8)
+    grey = np.full((90, 120, 3), 128, np.uint8)
     activation_map = np.array([[-5.0, -5.0], [-5.0, 10.0]])
     picture = overlay(grey, activation_map).astype(int)
-    assert picture.shape == (SIDE, SIDE, 3)
+    assert picture.shape == (90, 120, 3)
     red, green, blue = picture[-1, -1]
     assert min(red, green) > blue + 60
     red, green, blue = picture[0, 0]

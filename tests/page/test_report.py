@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from datetime import UTC, datetime
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,16 +14,20 @@ import pandas as pd
 import pytest
 import yaml
 
+from dermoscopy.data.listing import write_listing
+from dermoscopy.data.sources.directory import ListedFile
 from dermoscopy.data.tables import read_table, write_table
+from dermoscopy.page.contents import DEFAULTS
 from dermoscopy.page.gallery import choose_examples, draw_examples
 from dermoscopy.runtime.errors import DataError
 from dermoscopy.runtime.params import load_params
+from dermoscopy.runtime.workspace import PROJECT
 from dermoscopy.scoring.metrics import read_metrics, write_metrics
 from stages import evaluate, report, train
 from tests.support.finished_run import PARAMS, fill_relabelled_run, run_stages
 from tests.support.params_file import write_params
 
-VOID = {"meta", "link", "img", "br", "line", "circle", "polyline"}
+VOID = {"meta", "link", "img", "br", "line", "circle", "path"}
 
 
 class Outline(HTMLParser):
@@ -66,13 +71,18 @@ def page_of(folder: Path) -> Outline:
     return Outline((folder / "report/index.html").read_text(encoding="utf-8"))
 
 
+def pictures_of(folder: Path) -> list[str]:
+    """Return the images of the gallery in their order, without the similar ones."""
+    return re.findall(r'alt="([^",]+), [^"]+, taken for ', (folder / "report/index.html").read_text(encoding="utf-8"))
+
+
 def test_every_element_is_closed_and_every_id_is_unique(finished: Path, many_classes: Path) -> None:
     for folder in (finished, many_classes):
         page = page_of(folder)
         assert page.open == []
         ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
         assert len(ids) == len(set(ids))
-        links = {str(attributes["href"]) for attributes in page.attributes("a")}
+        links = {str(attributes["href"]) for attributes in page.attributes("a") if "download" not in attributes}
         assert {link.removeprefix("#") for link in links} <= set(ids)
 
 
@@ -110,6 +120,75 @@ def test_the_page_shows_every_param(finished: Path) -> None:
     assert block == load_params(finished / "params.yaml").model_dump()
     for values in block.values():
         assert all(key in text for key in values)
+
+
+def test_defaults_are_those_of_params_yaml() -> None:
+    assert load_params(DEFAULTS) == load_params(PROJECT / "params.yaml")
+
+
+def test_params_that_differ_from_the_default_are_told_with_it(finished: Path) -> None:
+    text = " ".join(page_of(finished).text.split())
+    told = text.split("Differs from the defaults of the project:")[1].split("All params")[0].split()
+    assert " ".join(told) == (
+        "data.source: sample default kaggle data.sample_images: 100 default 300 backbone.name: MobileNetV2 default "
+        "InceptionResNetV2 backbone.weights: random default imagenet backbone.image_size: 64 default 224 "
+        "augmentation.views: 1 default 2 train.epochs: 20 default 150"
+    )
+
+
+def test_the_head_of_the_page_names_data_model_and_the_sizes_of_the_parts(finished: Path) -> None:
+    text = " ".join(page_of(finished).text.split())
+    assert "MobileNetV2 on drawn images A frozen backbone" in text
+    split = read_table(finished / "data/split.csv")["part"].value_counts()
+    assert f"Parts train {split['train']}, validation {split['validation']}, test {split['test']} Model" in text
+    assert "Experiment" not in text
+    assert "last changed" not in text
+
+
+def test_an_experiment_is_named_and_changes_nothing_else(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = (project / "report/MODEL_CARD.md").read_text(encoding="utf-8"), pictures_of(project)
+    monkeypatch.setenv("DVC_EXP_NAME", "rusty-<b>")
+    write_report(project)
+    text = " ".join(page_of(project).text.split())
+    assert "Experiment rusty-<b> Run" in text
+    assert "byte for byte, but for the name of the experiment." in text
+    assert ((project / "report/MODEL_CARD.md").read_text(encoding="utf-8"), pictures_of(project)) == before
+
+
+def test_the_day_on_which_a_folder_last_changed_is_shown_and_that_of_a_storage_is_not(project: Path) -> None:
+    day = int(datetime(2024, 5, 17, 23, 59, tzinfo=UTC).timestamp() * 1e9)
+    rows = [("table", "../a/a.csv", 1, day), ("image", "../a/a.jpg", 1, day - 10**15)]
+    write_listing([ListedFile(*row) for row in rows])
+    for directory, expected in (("../my images", True), ("s3://bucket/my images", False)):
+        write_params(project, PARAMS | {"data": {"source": "directory", "directory": directory}})
+        write_report(project)
+        text = " ".join(page_of(project).text.split())
+        assert "MobileNetV2 on my images" in text
+        assert ("files last changed on 2024-05-17" in text) == expected
+
+
+def test_images_that_were_wrong_have_the_most_similar_training_images(project: Path) -> None:
+    lists = re.findall(r'<ul class="similar".*?</ul>', (project / "report/index.html").read_text(), re.DOTALL)
+    wrong = re.findall(r"Wrong: taken for", page_of(project).text)
+    assert len(lists) == len(wrong) > 0
+    parts, manifest = (read_table(project / f"data/{name}.csv").set_index("image_id") for name in ("split", "manifest"))
+    for text in lists:
+        images = re.findall(r'<li title="([^,]+), cosine [\d.-]+"><img [^>]+><span class="name">(\w+)</span>', text)
+        assert len(images) == 6
+        for image_id, label in images:
+            assert parts.loc[image_id, "part"] == "train"
+            assert manifest.loc[image_id, "label"] == label
+
+
+def test_small_subgroups_are_folded_away_and_counted(project: Path) -> None:
+    (project / "metrics/subgroups.csv").write_text(
+        "part,variable,group,images,lesions,balanced_accuracy,low,high,note\n"
+        "test,sex,male,30,28,0.61,0.52,0.73,\ntest,sex,female,20,20,0.5,,,\ntest,sex,other,19,3,,,,under 20 images\n"
+    )
+    write_report(project)
+    page = (project / "report/index.html").read_text()
+    folded = re.findall(r"<summary>1 of 3 groups have under 20 images</summary>.*?</details>", page, re.DOTALL)
+    assert ["other" in text and "male" not in text for text in folded] == [True]
 
 
 def test_page_and_model_card_say_that_this_is_not_a_medical_device(finished: Path) -> None:
@@ -225,16 +304,16 @@ def test_an_image_that_changed_since_it_was_scored_stops_the_stage(project: Path
 def test_images_whose_files_are_not_here_are_left_out_and_counted(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shown = len(page_of(project).attributes("img")) // 2
-    chosen = re.findall(r'alt="([^",]+), ', (project / "report/index.html").read_text(encoding="utf-8"))
+    shown = pictures_of(project)
+    chosen = list(dict.fromkeys(shown))
     for image_id in chosen[:2]:
         (file,) = (project / "data/raw/images").glob(f"{image_id}.*")
         file.unlink()
     write_report(project)
-    line = f"2 of {shown} images are not shown: their files are not here, such as data/raw/images/{chosen[0]}."
+    line = f"2 of {len(chosen)} images are not shown: their files are not here, such as data/raw/images/{chosen[0]}."
     assert line in page_of(project).text
     assert f"warning: report: {line}" in capsys.readouterr().err
-    assert len(page_of(project).attributes("img")) == 2 * (shown - 2)
+    assert pictures_of(project) == [image_id for image_id in shown if image_id not in chosen[:2]]
 
 
 def test_a_project_without_its_images_has_a_page_without_pictures(project: Path) -> None:

@@ -1,9 +1,15 @@
 """ROC curves, and precision over recall."""
 
+import json
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
+from ruamel.yaml import YAML
+from sklearn.metrics import average_precision_score
 
+from dermoscopy.runtime.workspace import PROJECT
 from dermoscopy.scoring.curves import precision_recall_curves, roc_curves
 from dermoscopy.scoring.metrics import point_metrics
 from tests.support.prediction_tables import drawn_images, eight_images
@@ -47,6 +53,40 @@ def test_precision_recall_curves_hold_the_precision_at_each_recall(by_hand: pd.D
     assert all(any(point == pytest.approx(one) for one in all_points) for point in points[:-1])
     for needed in ((1, 3 / 7), (2 / 3, 2 / 3), (1 / 3, 1)):
         assert any(point == pytest.approx(needed) for point in points)
+
+
+def test_no_line_of_a_roc_curve_is_slanted_unless_probabilities_are_equal() -> None:
+    def slanted(predictions: pd.DataFrame) -> int:
+        curves = roc_curves(predictions)
+        steps = [(np.diff(curve.iloc[:, 1:], axis=0) != 0).all(axis=1) for _, curve in curves.groupby("label")]
+        return int(np.concatenate(steps).sum())
+
+    assert slanted(drawn_images()) == 0
+    assert slanted(drawn_images(digits=1)) > 0
+
+
+@pytest.mark.parametrize("digits", [None, 1], ids=["all different", "many equal"])
+def test_steps_along_recall_and_then_precision_enclose_the_average_precision(digits: int | None) -> None:
+    images = drawn_images(digits=digits)
+    for name, curve in precision_recall_curves(images).groupby("label"):
+        recall, precision = curve["recall"].to_numpy(), curve["precision"].to_numpy()
+        assert (np.diff(recall) <= 0).all()
+        expected = average_precision_score(images["label"] == name, images[f"p_{name}"])
+        assert -np.diff(recall) @ precision[:-1] == pytest.approx(expected)
+
+
+def read_template(name: str) -> dict[str, Any]:
+    template: dict[str, Any] = json.loads((PROJECT / f".dvc/plots/{name}.json").read_text(encoding="utf-8"))
+    return template
+
+
+def test_dvc_draws_each_curve_as_its_rows_mean_it() -> None:
+    stages = YAML(typ="safe", pure=True).load(PROJECT / "dvc.yaml")["stages"]
+    template = {path: plot[path]["template"] for plot in stages["evaluate"]["plots"] for path in plot if "csv" in path}
+    roc, steps = (read_template(template[f"plots/{name}.csv"]) for name in ("roc", "precision_recall"))
+    assert steps["spec"]["mark"].pop("interpolate") == "step-after"
+    assert steps == roc
+    assert roc["spec"]["encoding"]["order"] == {"value": None}  # as the rows stand, not by x
 
 
 def test_an_absent_class_has_no_curves(by_hand: pd.DataFrame) -> None:

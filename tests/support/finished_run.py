@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from dermoscopy.runtime.commands import sections_of
-from stages import download, evaluate, features, finetune, manifest, report, split, train
+from stages import download, evaluate, features, finetune, listing, manifest, report, split, train
 from tests.support.params_file import write_params
 
 PARAMS: dict[str, dict[str, Any]] = {
@@ -33,7 +33,7 @@ def fill_run(folder: Path, backbone: Path) -> None:
     """Run every stage but `backbone` in a folder, on drawn images, with a backbone that is there already."""
     write_params(folder, PARAMS)
     shutil.copytree(backbone, folder / "models/backbone")
-    run_stages(folder, [download, manifest, split, finetune, features, train, evaluate, report])
+    run_stages(folder, [listing, download, manifest, split, finetune, features, train, evaluate, report])
 
 
 def fill_relabelled_run(folder: Path, run: Path, classes: list[str]) -> None:
