@@ -2,20 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from dermoscopy.data.diagnoses import malignant_classes
-from dermoscopy.data.images import decode, read_image
+from dermoscopy.data.images import decode, read_image, shrink
 from dermoscopy.data.storage import is_there
 from dermoscopy.data.tables import read_json, read_table
 from dermoscopy.features.backbones import read_backbone_info
 from dermoscopy.features.finetuned import final_backbone
+from dermoscopy.features.store import FeatureReader
 from dermoscopy.features.views import render_views
 from dermoscopy.model.activation_maps import LastMaps, heat
 from dermoscopy.model.clinical import ClinicalEncoder
@@ -109,7 +108,7 @@ class Answers:
         evaluate = params.evaluate
         self._head = LoadedHead(head, info, Member(evaluate.prior_exponent, tta=evaluate.tta))
         self._maps = LastMaps(folder)
-        self._training = TrainingImages.read(head)
+        self._training = TrainingImages.read(head, FeatureReader(views=0))
         scores = list(read_metrics().values())[-1]
         self._calibration: Calibration | None = None
         if scores.temperature is not None and scores.biases is not None:
@@ -149,7 +148,7 @@ class Answers:
         probabilities = self._head.predict(features, patient, None)
         chosen = choose_class(probabilities, self._head.info.prior, self._head.member.prior_exponent)
         shown = self._calibrated(probabilities)
-        picture = limit_side(pixels, SIDE)
+        picture = shrink(pixels, SIDE)
         activation = self._head.head.activation_maps(maps[0])
         clinical, image_only = {}, {}
         if self.encoder and known:
@@ -164,7 +163,7 @@ class Answers:
             malignant=sum(shown[label] for label in self.malignant) if self.malignant else None,
             picture=picture,
             heat={
-                label: heat(activation[:, :, place], *limit_side(picture, 2 * THUMBNAIL).shape[:2])
+                label: heat(activation[:, :, place], *shrink(picture, 2 * THUMBNAIL).shape[:2])
                 for place, label in enumerate(self.classes)
             },
             clinical=clinical,
@@ -205,13 +204,6 @@ def choose_examples(images: pd.DataFrame) -> list[Example]:
 def with_picture(similar: Similar) -> SimilarImage:
     """Return a training image with its picture, if its file is here and as it was."""
     try:
-        return SimilarImage(similar, limit_side(read_image(similar.path, similar.sha256), THUMBNAIL))
+        return SimilarImage(similar, shrink(read_image(similar.path, similar.sha256), THUMBNAIL))
     except PipelineError:
         return SimilarImage(similar, None)
-
-
-def limit_side(pixels: Picture, side: int) -> Picture:
-    """Return a picture in its proportions, of which no side is longer than `side` pixels."""
-    factor = min(1, side / max(pixels.shape[:2]))
-    resize = partial(cv2.resize, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
-    return pixels if factor == 1 else np.asarray(resize(pixels, None), np.uint8)

@@ -88,6 +88,14 @@ def decode(content: bytes, path: Location) -> NDArray[np.uint8]:
     return np.asarray(pixels, np.uint8)
 
 
+def shrink(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Return an image, (height, width, 3), whose longer side has `side` pixels at most, in its own proportions."""
+    height, width = pixels.shape[:2]
+    scale = min(1, side / max(height, width))
+    size = max(1, round(scale * width)), max(1, round(scale * height))
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
 def _read_header(content: bytes, path: Location) -> Image.Image:
     """Return the image, not decoded yet, if its header promises one picture of a usable size."""
     try:

@@ -1,6 +1,7 @@
 """The training images as the head sees them: which are most similar to another image, and whether that is like any."""
 
-from typing import NamedTuple, Self
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,9 @@ from dermoscopy.features.store import FeatureReader
 from dermoscopy.model.head import Head
 from dermoscopy.runtime.errors import DataError
 from dermoscopy.runtime.paths import MANIFEST, SPLIT
+
+if TYPE_CHECKING:
+    from sklearn.decomposition import PCA
 
 SIMILAR = 6  # how many are shown
 COMPONENTS = 64  # of the training images; at most a quarter of their number
@@ -49,22 +53,17 @@ class TrainingImages:
             training: their features.
             held_out: features of the images that choose the limit.
         """
-        from sklearn.decomposition import PCA  # takes half a second to import
-
         dim = training.shape[1]
         self._mean, self._deviation = head.mean[:dim], head.deviation[:dim]
         columns = images[["image_id", "label", "path", "sha256"]].assign(cosine=1.0)
         self._images = [Similar(*row) for row in columns.itertuples(index=False, name=None)]
-        standardised = self._standardise(training)
-        self._directions = of_length_1(standardised)
-        components = max(1, min(COMPONENTS, len(training) // 4, dim // 4))
-        self._components = PCA(components, svd_solver="covariance_eigh").fit(standardised)
-        self.limit = float(np.quantile(self.distance(held_out), ACCEPTED))
+        self._training, self._held_out = self._standardise(training), held_out
+        self._directions = of_length_1(self._training)
 
     @classmethod
-    def read(cls, head: Head) -> Self:
-        """Return those of the current folder; a DataError if features, split or manifest cannot be read."""
-        features = FeatureReader(views=0)
+    def read(cls, head: Head, features: FeatureReader) -> Self:
+        """Return those of the current folder; a DataError if split or manifest cannot be read, or features are of
+        another backbone than the head."""
         images = read_table(MANIFEST, "image_id", "label", "path", "sha256").merge(
             read_table(SPLIT, "image_id", "part"), on="image_id"
         )
@@ -83,6 +82,11 @@ class TrainingImages:
             for of_image, nearest in zip(cosines, order, strict=True)
         ]
 
+    @cached_property
+    def limit(self) -> float:
+        """How far away ACCEPTED of the held-out images are at most."""
+        return float(np.quantile(self.distance(self._held_out), ACCEPTED))
+
     def distance(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return how far images are from all training images, (n,), 0 to 1, by their features, (n, dim)."""
         around = self._standardise(features) - self._components.mean_
@@ -90,6 +94,13 @@ class TrainingImages:
         lengths, within = (np.square(part, dtype=np.float64).sum(axis=1) for part in (around, inside))
         # an image exactly in the middle is not far away
         return np.sqrt(np.clip(1 - within / np.maximum(lengths, np.finfo(np.float32).tiny), 0, 1))
+
+    @cached_property
+    def _components(self) -> "PCA":
+        from sklearn.decomposition import PCA  # with the import a second, which who only searches need not wait for
+
+        images, dim = self._training.shape
+        return PCA(max(1, min(COMPONENTS, images // 4, dim // 4)), svd_solver="covariance_eigh").fit(self._training)
 
     def _standardise(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.asarray((features - self._mean) / self._deviation, np.float32)

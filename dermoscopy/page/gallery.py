@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dermoscopy.data.images import read_image
+from dermoscopy.data.images import read_image, shrink
 from dermoscopy.data.storage import is_there
 from dermoscopy.features.backbones import read_backbone_info
 from dermoscopy.features.finetuned import final_backbone
@@ -181,7 +181,7 @@ def find_similar(head: Head, images: pd.DataFrame) -> dict[str, list[Neighbour]]
     if not wrong:
         return {}
     features = FeatureReader(views=0)
-    found = TrainingImages.read(head).most_similar(features.view(0, features.rows(wrong)))
+    found = TrainingImages.read(head, features).most_similar(features.view(0, features.rows(wrong)))
     files = {image.path: image.sha256 for of_one in found for image in of_one}
     here = [path for path, missing in zip(files, are_missing(list(files)), strict=True) if not missing]
 
@@ -194,14 +194,6 @@ def find_similar(head: Head, images: pd.DataFrame) -> dict[str, list[Neighbour]]
         image_id: [Neighbour(image.image_id, image.label, image.cosine, pictures.get(image.path)) for image in of_one]
         for image_id, of_one in zip(wrong, found, strict=True)
     }
-
-
-def shrink(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """Return an image, (height, width, 3), whose longer side has `side` pixels at most, in its own proportions."""
-    height, width = pixels.shape[:2]
-    scale = min(1, side / max(height, width))
-    size = max(1, round(scale * width)), max(1, round(scale * height))
-    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def overlay(picture: NDArray[np.uint8], activation_map: NDArray[np.float64]) -> NDArray[np.uint8]:

@@ -109,16 +109,16 @@ def test_it_is_read_from_what_the_pipeline_wrote(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("data").mkdir()
-    write_feature_folder(Path("data/features"), np.stack([features, features[::-1]], axis=1))
+    reader = write_feature_folder(Path("data/features"), np.stack([features, features[::-1]], axis=1))
     table_of(IMAGES).to_csv("data/manifest.csv", index=False)
     parts = ["train"] * 200 + ["validation"] * 100
     split = pd.DataFrame({"image_id": table_of(IMAGES)["image_id"], "part": parts})
     split[::-1].to_csv("data/split.csv", index=False)
-    read = TrainingImages.read(head_of(features[:200]))
+    read = TrainingImages.read(head_of(features[:200]), reader)
     assert read.most_similar(features[200:]) == training.most_similar(features[200:])
     assert read.limit == training.limit
     with pytest.raises(DataError, match="another backbone than the head: run dvc repro"):
-        TrainingImages.read(head_of(features[:200, : DIM - 1]))
+        TrainingImages.read(head_of(features[:200, : DIM - 1]), reader)
 
 
 def other_things() -> dict[str, NDArray[np.uint8]]:

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from dermoscopy.page.gallery import SIDE, choose_examples, data_uri, overlay, shrink
+from dermoscopy.data.images import shrink
+from dermoscopy.page.gallery import SIDE, choose_examples, data_uri, overlay
 
 ROWS = [
     ("a", "mel", "mel", 0.6),
