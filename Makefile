@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # On a terminal pip and uv show their progress; a log gets their errors only.
 QUIET := $(shell test -t 2 || echo --quiet)
 
-.PHONY: help environment gpu cluster s3 demo repro experiments backbones screenshots bench test test-all soak lint format requirements clean
+.PHONY: help environment gpu cluster s3 demo repro app experiments backbones screenshots bench test test-all soak lint format requirements clean
 
 help:
 	@echo "make environment  .venv, with all that the pipeline needs (the others make it too)"
@@ -16,9 +16,10 @@ help:
 	@echo "make s3           what images in S3 and a DVC remote there need"
 	@echo "make demo         the whole pipeline on drawn images: no account, no data, a minute"
 	@echo "make repro        the real thing: download HAM10000 from Kaggle, train, evaluate, report (dvc repro)"
+	@echo "make app          a page to try the model on (PORT=7860); after make demo that of drawn images"
 	@echo "make experiments  the experiments so far, the best first"
 	@echo "make backbones    train on each of $(BACKBONES), and compare them"
-	@echo "make screenshots  pictures of the report, on a phone, on a desktop and printed (needs Chromium)"
+	@echo "make screenshots  pictures of the report and of the page of make app, on a phone and a desktop (needs Chromium)"
 	@echo "make bench        measure how fast all of it is, against what (half an hour, nothing else running)"
 	@echo "make test         the fast tests: five minutes"
 	@echo "make test-all     all tests: twenty minutes"
@@ -40,8 +41,8 @@ $(BIN)/.installed: requirements.txt
 	@touch $@
 
 # What some need beside it: those who change the code (dev), who measure it against other engines (bench), a GPU, a
-# cluster, images in S3.
-EXTRAS := gpu cluster s3 dev bench
+# cluster, images in S3, the page to try the model on, and its image (serve), which has nothing else.
+EXTRAS := gpu cluster s3 app serve dev bench
 $(BIN)/.installed-%: requirements-%.txt $(BIN)/.installed
 	$(BIN)/uv pip install $(QUIET) --compile-bytecode --python $(BIN)/python -r $<
 	@touch $@
@@ -55,6 +56,10 @@ demo: $(BIN)/.installed
 
 repro: $(BIN)/.installed
 	$(BIN)/dvc repro
+
+PORT ?= 7860
+app: $(BIN)/.installed-app
+	@$(BIN)/python -m apps.web --port $(PORT)
 
 # What fits a terminal: DVC leaves out columns from the right, which here are the params that differ.
 experiments: $(BIN)/.installed
@@ -95,6 +100,7 @@ lint: $(BIN)/.installed-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/hadolint Dockerfile
 
 format: $(BIN)/.installed-dev
 	$(BIN)/ruff check --fix

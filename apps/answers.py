@@ -18,7 +18,6 @@ from dermoscopy.features.store import FeatureReader
 from dermoscopy.features.views import render_views
 from dermoscopy.model.activation_maps import LastMaps, heat
 from dermoscopy.model.clinical import ClinicalEncoder
-from dermoscopy.model.clinical_input import remarks
 from dermoscopy.model.decision import choose_class
 from dermoscopy.model.head import load_head, require_same_backbone
 from dermoscopy.model.members import ALONE, LoadedHead, Member, warp_of
@@ -63,7 +62,6 @@ class Answer:
         clinical: what is known of the patient adds to the logit of each class, beside the mean of all classes; {} where
             nothing of it is used.
         image_only: the probabilities had nothing been known of the patient; {} where nothing of it is used.
-        remarks: a line for each thing that may surprise of what is known of the patient.
         similar: the most similar training images.
         distance: how far the image is from all training images, 0 to 1.
         unusual: whether nearly no image of the kind of the training images is as far.
@@ -76,7 +74,6 @@ class Answer:
     heat: dict[str, Picture]
     clinical: dict[str, float]
     image_only: dict[str, float]
-    remarks: list[str]
     similar: list[SimilarImage]
     distance: float
     unusual: bool
@@ -168,7 +165,6 @@ class Answers:
             },
             clinical=clinical,
             image_only=image_only,
-            remarks=remarks(self.encoder, patient),
             similar=[with_picture(similar) for similar in self._training.most_similar(alone)[0]],
             distance=distance,
             unusual=distance > self.limit,

@@ -1,10 +1,16 @@
-"""`make screenshots`: pictures of report/index.html, as phones, desktops and printers show it, for a person to look at.
+"""`make screenshots`: pictures of report/index.html and of the page of make app, for a person to look at.
+
+As phones and desktops show them; the report as printers do, and the other page before and after an answer.
 
 Needs Chromium or Chrome, as the system installs it.
 """
 
 import argparse
+import os
+import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +19,7 @@ from typing import TYPE_CHECKING, Literal
 from dermoscopy.runtime.commands import run_command
 from dermoscopy.runtime.errors import DataError, PipelineError
 from dermoscopy.runtime.paths import PAGE, SCREENSHOTS
+from dermoscopy.runtime.workspace import PROJECT
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -41,6 +48,9 @@ def main() -> None:
     with open_browser() as browser:
         for path in take_screenshots(browser, arguments.page, arguments.folder):
             print(path)
+        with open_app(Path()) as url:
+            for path in take_app_screenshots(browser, url, arguments.folder):
+                print(path)
 
 
 def find_browser() -> str | None:
@@ -80,6 +90,48 @@ def take_screenshots(browser: "Browser", page: Path, folder: Path) -> Iterator[P
     tab.pdf(path=folder / "print.pdf", prefer_css_page_size=True, format="A4")
     yield folder / "print.pdf"
     tab.close()
+
+
+@contextmanager
+def open_app(folder: Path, code: Path = PROJECT) -> Iterator[str]:
+    """Serve the page of make app for the model of a folder, and give its address.
+
+    Args:
+        folder: a project with a finished run.
+        code: the folder that holds `apps` and `dermoscopy`.
+
+    Raises:
+        PipelineError: it does not start; the reason is on its standard error.
+    """
+    command = [sys.executable, "-P", "-m", "apps.web", "--port", "0"]
+    path = os.pathsep.join([str(code), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"PYTHONPATH": path}
+    with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout
+        try:
+            url = next((found[0] for line in server.stdout if (found := re.search(r"http://\S+", line))), None)
+            if url is None:
+                raise PipelineError("the page of make app did not start, see above")
+            yield url
+        finally:
+            server.terminate()
+
+
+def take_app_screenshots(browser: "Browser", url: str, folder: Path) -> Iterator[Path]:
+    """Write the page of make app in each size and colour scheme as PNG, before and after an example is answered."""
+    for size, (width, height) in SIZES.items():
+        for scheme in SCHEMES:
+            tab = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
+            tab.goto(url, wait_until="networkidle")
+            for state in ("before", "after"):
+                if state == "after":
+                    tab.click("[data-example]")
+                    tab.wait_for_selector("#headline")
+                    tab.evaluate("scrollTo(0, 0)")
+                path = folder / f"app-{state}-{size}-{scheme}.png"
+                tab.screenshot(path=path, full_page=True)
+                yield path
+            tab.close()
 
 
 if __name__ == "__main__":

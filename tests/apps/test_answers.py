@@ -130,14 +130,13 @@ def test_many_who_ask_at_once_each_get_their_own_answer(answers: Answers, finish
         assert [shown.similar for shown in one.similar] == [shown.similar for shown in other.similar]
 
 
-def test_where_the_head_uses_no_clinical_data_none_are_used_and_that_is_said(
+def test_where_the_head_uses_no_clinical_data_none_are_used(
     answers: Answers, finished: Path, images: list[Path]
 ) -> None:
     answer = ask(answers, finished, images[0], age=70.0, sex="male")
     assert answers.encoder is None
     assert answer.clinical == answer.image_only == {}
     assert answer.probabilities == ask(answers, finished, images[0]).probabilities
-    assert answer.remarks == ["age and sex are not used: the head was trained without them (train.clinical)"]
 
 
 def test_what_is_known_of_the_patient_changes_the_answer_by_what_is_shown(
@@ -155,7 +154,6 @@ def test_what_is_known_of_the_patient_changes_the_answer_by_what_is_shown(
     assert answers.views == 1
     assert unknown.clinical == unknown.image_only == {}
     assert known.image_only == unknown.probabilities
-    assert known.remarks == []
     # the logits of a calibrated answer are divided by the temperature
     moved = np.log(list(known.probabilities.values())) - np.log(list(unknown.probabilities.values()))
     shown = np.array(list(known.clinical.values())) - np.array(list(nothing.clinical.values()))
