@@ -7,13 +7,14 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # On a terminal pip and uv show their progress; a log gets their errors only.
 QUIET := $(shell test -t 2 || echo --quiet)
 
-.PHONY: help environment gpu cluster s3 demo repro app experiments backbones screenshots bench test test-all soak lint format requirements clean
+.PHONY: help environment gpu cluster s3 onnx demo repro app experiments backbones screenshots bench test test-all soak lint format requirements clean
 
 help:
 	@echo "make environment  .venv, with all that the pipeline needs (the others make it too)"
 	@echo "make gpu          TensorFlow with CUDA, beside it"
 	@echo "make cluster      Ray, for the features stage on a cluster"
 	@echo "make s3           what images in S3 and a DVC remote there need"
+	@echo "make onnx         what tools.export --format onnx needs"
 	@echo "make demo         the whole pipeline on drawn images: no account, no data, a minute"
 	@echo "make repro        the real thing: download HAM10000 from Kaggle, train, evaluate, report (dvc repro)"
 	@echo "make app          a page to try the model on (PORT=7860); after make demo that of drawn images"
@@ -41,15 +42,15 @@ $(BIN)/.installed: requirements.txt
 	@touch $@
 
 # What some need beside it: those who change the code (dev), who measure it against other engines (bench), a GPU, a
-# cluster, images in S3, the page to try the model on, and its image (serve), which has nothing else.
-EXTRAS := gpu cluster s3 app serve dev bench
+# cluster, images in S3, ONNX, the page to try the model on, and its image (serve), which has nothing else.
+EXTRAS := gpu cluster s3 onnx app serve dev bench
 $(BIN)/.installed-%: requirements-%.txt $(BIN)/.installed
 	$(BIN)/uv pip install $(QUIET) --compile-bytecode --python $(BIN)/python -r $<
 	@touch $@
 
 environment: $(BIN)/.installed
 
-gpu cluster s3: %: $(BIN)/.installed-%
+gpu cluster s3 onnx: %: $(BIN)/.installed-%
 
 demo: $(BIN)/.installed
 	@$(BIN)/python -m tools.demo

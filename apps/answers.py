@@ -105,7 +105,7 @@ class Answers:
         evaluate = params.evaluate
         self._head = LoadedHead(head, info, Member(evaluate.prior_exponent, tta=evaluate.tta))
         self._maps = LastMaps(folder)
-        self._training = TrainingImages.read(head, FeatureReader(views=0))
+        self._training = TrainingImages.read(head, info, FeatureReader(views=0))
         scores = list(read_metrics().values())[-1]
         self._calibration: Calibration | None = None
         if scores.temperature is not None and scores.biases is not None:

@@ -1,6 +1,6 @@
-"""Write every figure of the report as PDF and SVG, and its tables for LaTeX, for a paper or a thesis.
+"""Write the figures of the report as PDF and SVG, and its main tables for LaTeX, for a paper or a thesis.
 
-The tables, to \\input, need the package booktabs.
+The curves of all classes are in one figure. The tables, to \\input, need the package booktabs.
 """
 
 import argparse

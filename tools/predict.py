@@ -87,7 +87,7 @@ def main() -> None:
         malignant, explanation = classes_to_sum(classifier.classes, evaluate.malignant)
         for line in [explanation, *classifier.remarks(known)]:
             print(f"predict: {one_line(line)}", file=sys.stderr, flush=True)
-        training = TrainingImages.read(load_head()[0], FeatureReader(views=0)) if arguments.similar else None
+        training = TrainingImages.read(*load_head(), FeatureReader(views=0)) if arguments.similar else None
         for table, unreadable, _, features in classifier.predict_files(files, arguments.tta, known):
             with tqdm.external_write_mode():  # the bar is on the same terminal
                 for line in unreadable:

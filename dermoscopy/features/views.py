@@ -49,9 +49,6 @@ def render_views(pixels: NDArray[np.uint8], warps: list[Warp], size: int) -> NDA
     square = np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
     views = np.empty((len(warps), size, size, 3), np.uint8)
     for view, warp in zip(views, warps, strict=True):
-        if warp == Warp():
-            view[:] = square
-            continue
         cv2.warpAffine(
             square,
             source_of_target(warp, size),

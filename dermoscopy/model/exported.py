@@ -63,11 +63,13 @@ def _triangles(planes: keras.KerasTensor, side: int) -> keras.KerasTensor:
     """
     # the length of the axis is known when there is an image: until then it is counted, along ones
     ones = ops.ones_like(ops.mean(planes, axis=(0, 1, 2)))
-    scale = ops.sum(ones) / float(side)
-    centres = scale * np.arange(0.5, side, dtype=np.float32)
-    distances = ops.abs(ops.expand_dims(ops.cumsum(ones) - 0.5, 1) - centres)
-    heights = ops.relu(1.0 - distances / ops.maximum(scale, 1.0))
-    return heights / ops.sum(heights, axis=0)
+    pixels = ops.sum(ones)
+    # twice the place of each centre, old and new, times both lengths: whole numbers, which float32 holds exactly
+    old = ops.expand_dims(2.0 * ops.cumsum(ones) - 1.0, 1) * float(side)
+    new = pixels * np.arange(1, 2 * side, 2, dtype=np.float32)
+    heights = ops.relu(1.0 - ops.abs(old - new) / (2.0 * ops.maximum(pixels, float(side))))
+    # Pillow's fractions have 22 bits, which decides where a level is halfway between two
+    return ops.floor(heights / ops.sum(heights, axis=0) * 2.0**22 + 0.5) / 2.0**22
 
 
 def warp_square(square: keras.KerasTensor, warp: Warp) -> keras.KerasTensor:

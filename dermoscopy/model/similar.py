@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from dermoscopy.data.tables import read_table
 from dermoscopy.features.store import FeatureReader
 from dermoscopy.model.head import Head
+from dermoscopy.model.head_info import HeadInfo
 from dermoscopy.runtime.errors import DataError
-from dermoscopy.runtime.paths import MANIFEST, SPLIT
+from dermoscopy.runtime.paths import FEATURES, HEAD, MANIFEST, SPLIT
 
 if TYPE_CHECKING:
     from sklearn.decomposition import PCA
@@ -37,9 +38,6 @@ class TrainingImages:
     How far an image is from all of them is the share, 0 to 1, of its features that lies outside the principal
     components of theirs, by length: the residual of Wang et al., ViM, CVPR 2022. On HAM10000 it tells photographs of
     other things apart where the cosine with the nearest image and its distance do not (docs/app.md).
-
-    Attributes:
-        limit: ACCEPTED of the held-out images are no farther away.
     """
 
     def __init__(
@@ -58,24 +56,25 @@ class TrainingImages:
         columns = images[["image_id", "label", "path", "sha256"]].assign(cosine=1.0)
         self._images = [Similar(*row) for row in columns.itertuples(index=False, name=None)]
         self._training, self._held_out = self._standardise(training), held_out
-        self._directions = of_length_1(self._training)
+        self._lengths = lengths(self._training)
 
     @classmethod
-    def read(cls, head: Head, features: FeatureReader) -> Self:
+    def read(cls, head: Head, info: HeadInfo, features: FeatureReader) -> Self:
         """Return those of the current folder; a DataError if split or manifest cannot be read, or features are of
         another backbone than the head."""
         images = read_table(MANIFEST, "image_id", "label", "path", "sha256").merge(
             read_table(SPLIT, "image_id", "part"), on="image_id"
         )
-        if len(head.mean) < features.info.dim:
-            raise DataError("data/features are of another backbone than the head: run dvc repro")
+        if info.backbone != features.info.backbone:
+            raise DataError(f"{FEATURES} are of another backbone than {HEAD}: run dvc repro")
         training, held_out = (images[images["part"] == part] for part in ("train", "validation"))
         of_parts = (features.view(0, features.rows(part["image_id"])) for part in (training, held_out))
         return cls(head, training, *of_parts)
 
     def most_similar(self, features: NDArray[np.float32], count: int = SIMILAR) -> list[list[Similar]]:
         """Return, for each row of features, (n, dim), of images alone, the training images of the largest cosines."""
-        cosines = of_length_1(self._standardise(features)) @ self._directions.T
+        asked = self._standardise(features)
+        cosines = asked @ self._training.T / (lengths(asked)[:, None] * self._lengths)
         order = np.argsort(-cosines, axis=1, kind="stable")[:, :count]
         return [
             [self._images[place]._replace(cosine=float(of_image[place])) for place in nearest]
@@ -91,9 +90,9 @@ class TrainingImages:
         """Return how far images are from all training images, (n,), 0 to 1, by their features, (n, dim)."""
         around = self._standardise(features) - self._components.mean_
         inside = around @ self._components.components_.T
-        lengths, within = (np.square(part, dtype=np.float64).sum(axis=1) for part in (around, inside))
+        whole, within = (np.square(part, dtype=np.float64).sum(axis=1) for part in (around, inside))
         # an image exactly in the middle is not far away
-        return np.sqrt(np.clip(1 - within / np.maximum(lengths, np.finfo(np.float32).tiny), 0, 1))
+        return np.sqrt(np.clip(1 - within / np.maximum(whole, np.finfo(np.float32).tiny), 0, 1))
 
     @cached_property
     def _components(self) -> "PCA":
@@ -106,7 +105,6 @@ class TrainingImages:
         return np.asarray((features - self._mean) / self._deviation, np.float32)
 
 
-def of_length_1(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return rows, (n, dim), as directions; zeros stay."""
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.asarray(rows / np.maximum(lengths, np.finfo(np.float32).tiny), np.float32)
+def lengths(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the length of each row of (n, dim), (n,); that of zeros is the smallest number above."""
+    return np.asarray(np.maximum(np.linalg.norm(rows, axis=1), np.finfo(np.float32).tiny), np.float32)

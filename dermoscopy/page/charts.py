@@ -13,8 +13,10 @@ Ticks = list[tuple[float, str]]
 STYLES = ("first", "second")
 ROC_AXES = "1 \N{MINUS SIGN} specificity", "sensitivity"
 PRECISION_RECALL_AXES = "recall", "precision"
-# how many colours and patterns of dashes style.css has for the lines of classes; 28 classes differ in one or the other
-COLOURS, DASHES = 7, 4
+# Of the lines of classes: Okabe and Ito's without yellow, some darker, so that each can be seen on white. style.css and
+# the templates of dvc plots have the same; with the patterns of dashes of style.css 28 classes differ.
+COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#16191d", "#b37a00", "#2b8cc4"]
+DASHES = 4
 
 
 @dataclass(frozen=True)
@@ -180,7 +182,7 @@ def overview_charts(
     """Return the charts of the ROC and the precision-recall curves of all classes, each in the style of its class."""
     roc_lines = [("guide", [0, 1], [0, 1]), *((styles[name], *roc_line(curve)) for name, curve in roc.items())]
     lines = [(styles[name], *precision_recall_line(curve)) for name, curve in precision_recall.items()]
-    size = (400, 360)
+    size = (340, 306)
     return draw_chart(roc_lines, *ROC_AXES, size=size), draw_chart(lines, *PRECISION_RECALL_AXES, size=size)
 
 
@@ -197,4 +199,4 @@ def precision_recall_line(curve: pd.DataFrame) -> tuple[ArrayLike, ArrayLike]:
 
 def class_styles(classes: Sequence[str]) -> dict[str, str]:
     """Return the style of each class's line: a colour and a pattern of dashes."""
-    return {name: f"colour-{i % COLOURS} dash-{i % DASHES}" for i, name in enumerate(classes)}
+    return {name: f"colour-{i % len(COLOURS)} dash-{i % DASHES}" for i, name in enumerate(classes)}

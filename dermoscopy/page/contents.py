@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from dermoscopy.data.diagnoses import long_name
@@ -294,7 +295,19 @@ def describe_gains() -> dict[str, Any]:
     }
 
 
+def read_trade_off(chosen: float) -> pd.DataFrame:
+    """Return `prior_exponent, accuracy, balanced_accuracy` of the validation part.
+
+    Raises:
+        DataError: the table cannot be read, or does not have the chosen exponent.
+    """
+    table = read_numbers(TRADE_OFF)
+    if not np.isclose(table["prior_exponent"], chosen).any():  # the table has nine digits
+        raise DataError(f"{TRADE_OFF} is of another evaluate.prior_exponent than {chosen:g}: run dvc repro")
+    return table
+
+
 def describe_trade_off(chosen: float) -> dict[str, Any]:
     """Return accuracy and balanced accuracy of the validation part by prior exponent, as rows and as a chart."""
-    table = read_numbers(TRADE_OFF)
+    table = read_trade_off(chosen)
     return {"trade_off": table.to_dict("records"), "trade_off_chart": trade_off_chart(table, chosen)}

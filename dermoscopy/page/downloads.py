@@ -121,7 +121,9 @@ class _TableReader(HTMLParser):
         self._kinds.pop()
         if tag in ("th", "td"):
             cell = self.rows[-1][-1]
-            cell.update({part: " ".join(cell[part].split()) for part in ("text", "small", "range")})
+            for part in ("text", "small", "range"):
+                text = " ".join(cell[part].split())
+                cell[part] = "" if text == "–" else text  # what is missing on the page is nothing to a program
         first = self.rows[-1][0] if tag == "tr" else {}
         if first.get("scope") == "rowgroup":
             self.group_name, self._group = first["data-name"], first["text"]

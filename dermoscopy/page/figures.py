@@ -1,6 +1,6 @@
 """The figures of the page for a paper or a thesis: vectors, in one style, without titles, which captions are for."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 
 from dermoscopy.data.tables import read_table
 from dermoscopy.features.finetuned import read_finetuning
-from dermoscopy.page.contents import curves_by_class, read_log, read_numbers, read_reliability, read_subgroups
+from dermoscopy.page.charts import COLOURS
+from dermoscopy.page.contents import curves_by_class, read_log, read_reliability, read_subgroups, read_trade_off
 from dermoscopy.page.facts import Estimate
-from dermoscopy.runtime.errors import DataError
 from dermoscopy.runtime.files import replacing
 from dermoscopy.runtime.paths import (
     CLASS_DISTRIBUTION,
@@ -24,7 +24,6 @@ from dermoscopy.runtime.paths import (
     FINETUNED,
     PRECISION_RECALL,
     ROC,
-    TRADE_OFF,
     TRAINING_CURVES,
 )
 from dermoscopy.scoring.confusion_matrix import confusion_figure, drawable
@@ -32,8 +31,6 @@ from dermoscopy.scoring.metrics import Metrics, read_metrics
 from dermoscopy.scoring.subgroups import FEW
 
 COLUMN, TWO_COLUMNS = 3.35, 7.0  # inches, as journals have them
-# Okabe and Ito's, without yellow, which is too light for a line; with the dashes 28 lines differ
-COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000"]
 DASHES: list[Any] = ["-", (0, (4, 1.2)), (0, (1, 1)), (0, (5, 1.2, 1, 1.2))]
 GREY = "#767676"
 STYLE: dict[Any, Any] = {
@@ -99,9 +96,7 @@ def read_results(exponent: float) -> Results:
     Raises:
         DataError: a file is missing or damaged, or of another exponent.
     """
-    metrics, trade_off = read_metrics(), read_numbers(TRADE_OFF)
-    if not np.isclose(trade_off["prior_exponent"], exponent).any():
-        raise DataError(f"{TRADE_OFF} is of another evaluate.prior_exponent than {exponent:g}: run dvc repro")
+    metrics = read_metrics()
     part = list(metrics)[-1]
     tuned = read_finetuning().epochs > 0
     return Results(
@@ -111,7 +106,7 @@ def read_results(exponent: float) -> Results:
         curves_by_class(ROC),
         curves_by_class(PRECISION_RECALL),
         read_reliability(),
-        trade_off,
+        read_trade_off(exponent),
         exponent,
         read_subgroups(part),
         read_table(CLASS_DISTRIBUTION, "label", "images", "lesions"),
@@ -152,8 +147,10 @@ def write_figures(results: Results, folder: Path) -> list[str]:
 
 def draw_roc(results: Results) -> Figure:
     """Return the ROC curves of all classes, each against the rest, with the AUC of each."""
-    auc = {name: results.shown.per_class[name].auc for name in results.roc}
-    figure, axes = _curves(results.roc, "false_positive_rate", "true_positive_rate", "default", auc, "class (AUC)")
+    classes = results.shown.per_class
+    auc = {name: classes[name].auc for name in results.roc}
+    axis = "false_positive_rate", "true_positive_rate"
+    figure, axes = _curves(results.roc, *axis, "default", auc, "class (AUC)", list(classes))
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.6, zorder=1)
     axes.set(xlabel="1 − specificity", ylabel="sensitivity")
     return figure
@@ -163,13 +160,20 @@ def draw_precision_recall(results: Results) -> Figure:
     """Return precision over recall of all classes, each against the rest, with the average precision of each."""
     curves = results.precision_recall
     average = {name: float(-np.diff(curve["recall"]) @ curve["precision"][:-1]) for name, curve in curves.items()}
-    figure, axes = _curves(curves, "recall", "precision", "steps-post", average, "class (average precision)")
+    title, classes = "class (average precision)", list(results.shown.per_class)
+    figure, axes = _curves(curves, "recall", "precision", "steps-post", average, title, classes)
     axes.set(xlabel="recall", ylabel="precision")
     return figure
 
 
 def _curves(
-    curves: dict[str, pd.DataFrame], x: str, y: str, drawstyle: str, scores: Mapping[str, float | None], title: str
+    curves: dict[str, pd.DataFrame],
+    x: str,
+    y: str,
+    drawstyle: str,
+    scores: Mapping[str, float | None],
+    title: str,
+    classes: Sequence[str],
 ) -> tuple[Figure, Axes]:
     """Return a figure with the curve of each class in a unit square, and below it what each is, with its score."""
     texts = drawable([f"{name} ({'–' if scores[name] is None else f'{scores[name]:.2f}'})" for name in curves])[0]
@@ -182,7 +186,8 @@ def _curves(
             break
     figure = Figure(figsize=(width, COLUMN + 0.1 + below), layout="constrained")
     axes = figure.subplots()
-    for place, (curve, text) in enumerate(zip(curves.values(), texts, strict=True)):
+    for (name, curve), text in zip(curves.items(), texts, strict=True):
+        place = classes.index(name)  # as on the page, whichever classes have a curve
         style = {"color": COLOURS[place % len(COLOURS)], "linestyle": DASHES[place % len(DASHES)]}
         axes.plot(curve[x], curve[y], label=text, drawstyle=drawstyle, **style)
     _unit(axes)
@@ -303,7 +308,7 @@ def draw_distribution(distribution: pd.DataFrame) -> Figure:
     axes = figure.subplots()
     for place, (name, values) in enumerate(counts.items()):
         at = places + (place - (len(counts) - 1) / 2) * height
-        bars = axes.barh(at, values.astype(int), height, color=[COLOURS[0], COLOURS[5]][place], label=name)
+        bars = axes.barh(at, values.astype(int), height, color=[COLOURS[0], COLOURS[6]][place], label=name)
         axes.bar_label(bars, padding=2, fontsize=6)
     axes.set_yticks(places, names)
     axes.invert_yaxis()

@@ -20,13 +20,14 @@ from dermoscopy.features.store import FeatureReader
 from dermoscopy.features.views import Warp, render_views
 from dermoscopy.model.activation_maps import LastMaps, heat
 from dermoscopy.model.head import Head, load_head, require_same_backbone, softmax
+from dermoscopy.model.head_info import HeadInfo
 from dermoscopy.model.similar import TrainingImages
 from dermoscopy.runtime.errors import StorageError
 from dermoscopy.runtime.progress import progress, tick
 from dermoscopy.scoring.predictions import class_names, probabilities_of
 
 RANKED = 3  # how many of an image's probabilities are shown
-SIDE = 352  # pixels of the longer side of an enlarged picture: some 10 kB as WebP
+SIDE = 480  # pixels of the longer side of an enlarged picture: some 15 kB as WebP
 SMALL = 72  # of a similar image: some 1 kB
 
 
@@ -148,7 +149,7 @@ def draw_examples(chosen: pd.DataFrame, manifest: pd.DataFrame) -> list[Example]
     images = chosen.merge(manifest.drop(columns="label", errors="ignore"), on="image_id")
     rows = images.to_dict("records")
     shifts = head.shift(info.clinical.encode(images)) if info.clinical else np.zeros((len(rows), len(info.classes)))
-    similar = find_similar(head, images)
+    similar = find_similar(head, info, images)
 
     def draw(row: dict[Hashable, Any], shift: NDArray[np.float64]) -> Example:
         whole = read_image(row["path"], row["sha256"])
@@ -168,20 +169,20 @@ def draw_examples(chosen: pd.DataFrame, manifest: pd.DataFrame) -> list[Example]
             height=height,
             image=data_uri(picture),
             overlay=data_uri(overlay(picture, maps[:, :, predicted])),
-            similar=similar[row["image_id"]] if row["kind"] == "wrong" else [],
+            similar=similar.get(row["image_id"], []),
         )
 
     with progress("gallery", len(rows), in_logs=False) as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(tick(pool.map(draw, rows, shifts), bar))
 
 
-def find_similar(head: Head, images: pd.DataFrame) -> dict[str, list[Neighbour]]:
+def find_similar(head: Head, info: HeadInfo, images: pd.DataFrame) -> dict[str, list[Neighbour]]:
     """Return the most similar training images of each chosen image that was wrong, by its id; {} where none was."""
-    wrong = images.loc[images["kind"] == "wrong", "image_id"].tolist()
+    wrong = images.loc[images["label"] != images["predicted"], "image_id"].unique().tolist()
     if not wrong:
         return {}
     features = FeatureReader(views=0)
-    found = TrainingImages.read(head, features).most_similar(features.view(0, features.rows(wrong)))
+    found = TrainingImages.read(head, info, features).most_similar(features.view(0, features.rows(wrong)))
     files = {image.path: image.sha256 for of_one in found for image in of_one}
     here = [path for path, missing in zip(files, are_missing(list(files)), strict=True) if not missing]
 

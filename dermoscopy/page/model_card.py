@@ -19,7 +19,7 @@ about = json.loads(zipfile.ZipFile("models/classifier.keras").read("about.json")
 model = keras.saving.load_model("models/classifier.keras")
 image = np.asarray(Image.open("photo.jpg").convert("RGB"))
 probabilities = model.predict(image[None])[0]
-chosen = (probabilities / np.power(about["prior"], about["prior_exponent"])).argmax()
+chosen = (probabilities * about["factors"]).argmax()
 print(about["classes"][chosen], dict(zip(about["classes"], probabilities.round(3))))
 """
 PREDICT = "probabilities = model.predict(image[None])[0]\n"

@@ -17,6 +17,7 @@ from dermoscopy.features.engines.choice import load_engine
 from dermoscopy.features.networks import build_backbone, write_backbone
 from dermoscopy.features.views import Warp, render_views
 from dermoscopy.model.head import Head
+from dermoscopy.model.head_info import HeadInfo
 from dermoscopy.model.similar import ACCEPTED, TrainingImages
 from dermoscopy.runtime.errors import DataError
 from tests.support.feature_folder import write_feature_folder
@@ -114,11 +115,18 @@ def test_it_is_read_from_what_the_pipeline_wrote(
     parts = ["train"] * 200 + ["validation"] * 100
     split = pd.DataFrame({"image_id": table_of(IMAGES)["image_id"], "part": parts})
     split[::-1].to_csv("data/split.csv", index=False)
-    read = TrainingImages.read(head_of(features[:200]), reader)
+    info = HeadInfo(
+        classes=["mel", "nv"],
+        prior=[0.5, 0.5],
+        class_weights=[1, 1],
+        backbone=reader.info.backbone,
+        augmentation=reader.info.augmentation,
+    )
+    read = TrainingImages.read(head_of(features[:200]), info, reader)
     assert read.most_similar(features[200:]) == training.most_similar(features[200:])
     assert read.limit == training.limit
-    with pytest.raises(DataError, match="another backbone than the head: run dvc repro"):
-        TrainingImages.read(head_of(features[:200, : DIM - 1]), reader)
+    with pytest.raises(DataError, match="another backbone than models/head"):
+        TrainingImages.read(head_of(features[:200]), info.model_copy(update={"backbone": "another"}), reader)
 
 
 def other_things() -> dict[str, NDArray[np.uint8]]:

@@ -1,9 +1,12 @@
 """Lines are drawn where their numbers are."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from dermoscopy.page import charts, figures
 from dermoscopy.page.charts import (
     Line,
     class_styles,
@@ -15,6 +18,8 @@ from dermoscopy.page.charts import (
     trade_off_chart,
     training_chart,
 )
+from dermoscopy.page.rendering import TEMPLATES
+from dermoscopy.runtime.workspace import PROJECT
 
 
 def test_the_corners_of_the_ranges_are_the_corners_of_the_box() -> None:
@@ -107,3 +112,12 @@ def test_training_curves_mark_the_epoch_that_is_kept() -> None:
     assert [line.style for line in chart.lines] == ["guide", "second", "first"]
     assert {x for x, _ in chart.lines[0].points} == {chart.right}
     assert chart.lines[1].points[0][1] == chart.top
+
+
+def test_a_class_has_one_colour_on_the_page_in_dvc_plots_and_in_the_figures_for_a_paper() -> None:
+    assert figures.COLOURS is charts.COLOURS
+    light = (TEMPLATES / "style.css").read_text(encoding="utf-8").split("}")[0]
+    assert [f"--c{place}: {colour};" in light for place, colour in enumerate(charts.COLOURS)] == [True] * 7
+    for name in ("by_label", "by_label_steps"):
+        template = json.loads((PROJECT / f".dvc/plots/{name}.json").read_text(encoding="utf-8"))
+        assert template["spec"]["encoding"]["color"]["scale"]["range"] == charts.COLOURS

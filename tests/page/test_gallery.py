@@ -61,7 +61,7 @@ def test_the_order_of_the_table_does_not_matter(predictions: pd.DataFrame) -> No
 
 @pytest.mark.parametrize(
     ("size", "expected"),
-    [((450, 600), (264, 352)), ((600, 450), (352, 264)), ((40, 20), (40, 20)), ((1, 9999), (1, 352))],
+    [((450, 600), (360, 480)), ((600, 450), (480, 360)), ((40, 20), (40, 20)), ((1, 9999), (1, 480))],
 )
 def test_a_picture_keeps_the_proportions_of_its_file(size: tuple[int, int], expected: tuple[int, int]) -> None:
     assert shrink(np.zeros((*size, 3), np.uint8), SIDE).shape == (*expected, 3)

@@ -10,7 +10,8 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.repocard_data import eval_results_to_model_index
 
 from dermoscopy.data.tables import write_json
-from dermoscopy.page.model_card import how_to_use
+from dermoscopy.page.model_card import HOW_TO_USE, how_to_use
+from dermoscopy.runtime.workspace import PROJECT
 from dermoscopy.scoring.metrics import read_metrics
 from stages import report
 from tests.support.finished_run import PARAMS, run_stages
@@ -131,3 +132,8 @@ def test_the_lines_are_python_and_need_nothing_of_this_project(clinical: bool) -
     imported = re.findall(r"^(?:import|from) (.*?)(?: as | import |$)", code, re.MULTILINE)
     assert imported == ["json, zipfile", "keras", "numpy", "PIL"]
     assert max(map(len, code.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("path", ["README.md", "docs/exported_model.md"])
+def test_readme_and_docs_have_the_lines_of_the_card(path: str) -> None:
+    assert f"```python\n{HOW_TO_USE}```" in (PROJECT / path).read_text(encoding="utf-8")

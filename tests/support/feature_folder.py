@@ -11,8 +11,14 @@ from dermoscopy.features.store import FeatureReader
 from tests.support.params_file import PARAMS
 
 
-def write_feature_folder(folder: Path, features: NDArray[np.float32]) -> FeatureReader:
-    """Write features, (images, views, dim), of images named image_0 and so on, and return a reader of them."""
+def write_feature_folder(folder: Path, features: NDArray[np.float32], backbone: str = "none") -> FeatureReader:
+    """Write features, (images, views, dim), of images named image_0 and so on, and return a reader of them.
+
+    Args:
+        folder: to write.
+        features: what the backbone made.
+        backbone: its fingerprint.
+    """
     images, views, dim = features.shape
     index = pd.DataFrame(
         {
@@ -20,6 +26,6 @@ def write_feature_folder(folder: Path, features: NDArray[np.float32]) -> Feature
             "sha256": [f"{number:064d}" for number in range(images)],
         }
     )
-    info = made_up_info(PARAMS.augmentation, dim, images, views)
+    info = made_up_info(PARAMS.augmentation, dim, images, views).model_copy(update={"backbone": backbone})
     write_made_up_features(folder, info, index, lambda view: [features[:, view]])
     return FeatureReader(folder)

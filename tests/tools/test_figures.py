@@ -25,7 +25,7 @@ from dermoscopy.page.figures import (
     read_results,
     write_figures,
 )
-from dermoscopy.page.latex import as_latex, in_words, write_tables
+from dermoscopy.page.latex import as_latex, with_interval, write_tables
 from dermoscopy.runtime.errors import DataError
 from dermoscopy.runtime.paths import (
     CLASS_DISTRIBUTION,
@@ -207,7 +207,7 @@ def test_lines_of_classes_differ_in_colour_or_dashes_and_can_be_seen_on_white() 
     assert len(styles) == 28
     for colour in COLOURS:
         encoded = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
-        assert contrast(encoded, [1, 1, 1]) > 2
+        assert contrast(encoded, [1, 1, 1]) >= 3
 
 
 def test_each_curve_is_drawn_as_its_rows_mean_it(copy: Path) -> None:
@@ -233,10 +233,10 @@ def test_a_subgroup_without_a_value_or_of_few_images_is_told_apart(copy: Path) -
     assert texts == {(0, "images"), (1, "30"), (2, "19"), (4, "3"), (4, "–")}
 
 
-def test_a_number_in_words_has_its_interval_or_is_a_dash() -> None:
-    assert in_words(Estimate(0.12345, 0.1, 0.2, "")) == "0.123 (0.100--0.200)"
-    assert in_words(Estimate(0.12345, None, None, "")) == "0.123"
-    assert in_words(Estimate(None, None, None, "undefined")) == "--"
+def test_a_number_has_its_interval_or_is_a_dash() -> None:
+    assert with_interval(Estimate(0.12345, 0.1, 0.2, "")) == "0.123 (0.100--0.200)"
+    assert with_interval(Estimate(0.12345, None, None, "")) == "0.123"
+    assert with_interval(Estimate(None, None, None, "undefined")) == "--"
 
 
 def test_names_are_escaped_for_latex() -> None:

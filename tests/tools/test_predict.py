@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
+from dermoscopy.features.backbones import read_backbone_info
 from dermoscopy.runtime.workspace import PROJECT
 from tests.support.classifier_project import compute_features, write_classifier
 from tests.support.clinical import make_encoder
@@ -247,7 +248,8 @@ def trained_project(tmp_path_factory: pytest.TempPathFactory, backbones: dict[st
     write_classifier(folder, backbones["first"], features.reshape(-1, features.shape[-1]))
     (folder / "data").mkdir()
     features[10:] = features[1]  # of the held-out ones, which decide the limit
-    write_feature_folder(folder / "data/features", features)
+    fingerprint = read_backbone_info(backbones["first"]).fingerprint
+    write_feature_folder(folder / "data/features", features, fingerprint)
     images = pd.DataFrame({"image_id": [f"image_{number}" for number in range(14)]})
     manifest = images.assign(path=list(map(str, files)), label=["nv", "mel"] * 7, sha256="0")
     manifest.to_csv(folder / "data/manifest.csv", index=False)
