@@ -58,7 +58,8 @@ class Answer:
         probabilities: of each class, calibrated where the run is; the mean over the views that the report scores.
         malignant: the sum over the malignant classes; None where there are none, or it is not known which they are.
         picture: the image, (height, width, 3), SIDE pixels at most.
-        heat: what each place of the image adds to each class, in colours: pictures of the same proportions.
+        heat: what each place of the image adds to each class, in colours: pictures of the same proportions; {} where
+            the network has a single place for the whole image.
         clinical: what is known of the patient adds to the logit of each class, beside the mean of all classes; {} where
             nothing of it is used.
         image_only: the probabilities had nothing been known of the patient; {} where nothing of it is used.
@@ -89,9 +90,11 @@ class Answers:
         backbone: the name of the network and its input, in words.
         dataset: the name of the data set, if it is a known one.
         drawn: whether the images are drawn by a program.
+        random: whether the network's weights are.
         version: of the data.
         views: how many views of an image are averaged.
         calibrated: whether the probabilities are.
+        exponent: of the decision rule, see `adjust`.
         limit: of the distance, see `TrainingImages`.
         examples: EXAMPLES of each class that the model did not learn from, and whose files are here.
     """
@@ -119,8 +122,10 @@ class Answers:
         self._side = backbone.side
         self.dataset: str | None = read_json(STATISTICS).get("dataset")
         self.drawn = params.data.source == "sample"
+        self.random = params.backbone.weights == "random"
         self.version = data_version(manifest)
         self.views = len(self._head.views(None))
+        self.exponent = evaluate.prior_exponent
         self.calibrated = self._calibration is not None
         self.limit = self._training.limit
         self.examples = choose_examples(manifest.merge(read_table(SPLIT, "image_id", "part"), on="image_id"))
@@ -162,6 +167,7 @@ class Answers:
             heat={
                 label: heat(activation[:, :, place], *shrink(picture, 2 * THUMBNAIL).shape[:2])
                 for place, label in enumerate(self.classes)
+                if activation[:, :, place].size > 1
             },
             clinical=clinical,
             image_only=image_only,

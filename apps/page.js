@@ -13,9 +13,15 @@ const examples = [...form.querySelectorAll("[data-example]")];
 let asked = null; // what the last question was about: {example} or {photo, name}
 let latest = 0; // its number: an answer to an older one is not shown
 
+// Nothing is shown beside a fault: an older answer would seem to be that to the new photo.
 const fail = (line) => {
-  error.textContent = line;
+  latest += 1;
+  asked = null;
+  answer.removeAttribute("aria-busy");
+  answer.replaceChildren(empty);
   status.textContent = "";
+  error.textContent = line;
+  error.scrollIntoView({ block: "nearest" });
 };
 
 const base64 = (file) =>
@@ -44,13 +50,13 @@ const ask = async (question) => {
 };
 
 const show = async (about, isNew) => {
-  const number = ++latest;
-  asked = about;
   const question = { ...about };
   for (const field of form.querySelectorAll("fieldset [name]")) {
     if (!field.reportValidity()) return;
     if (field.value) question[field.name] = field.type === "number" ? Number(field.value) : field.value;
   }
+  const number = ++latest;
+  asked = about;
   for (const button of examples) {
     button.setAttribute("aria-pressed", String(Number(button.dataset.example) === about.example));
   }
@@ -64,14 +70,15 @@ const show = async (about, isNew) => {
     result = { error: "The server does not answer. Is it still running? Reload the page, and try again." };
   }
   if (number !== latest) return;
+  if (result.error) return fail(result.error);
+  const [chosen, strength] = ["map", "opacity"].map((id) => document.getElementById(id)?.value);
   answer.removeAttribute("aria-busy");
-  if (result.error) {
-    asked = null;
-    answer.replaceChildren(empty);
-    fail(result.error);
-    return;
-  }
   answer.innerHTML = result.html; // made by the server, which escapes every name
+  if (document.getElementById("map")) {
+    document.getElementById("opacity").value = strength ?? 45;
+    if (!isNew && chosen) document.getElementById("map").value = chosen;
+    layMap();
+  }
   const headline = document.getElementById("headline");
   status.textContent = `Answer: ${headline.querySelector("strong").textContent}.`;
   if (isNew) headline.focus({ preventScroll: window.innerWidth > 960 });
@@ -80,7 +87,15 @@ const show = async (about, isNew) => {
 const take = async (file) => {
   const most = Number(input.dataset.max);
   if (file.size > most * 1e6) return fail(`${file.name}: the file is larger than ${most} MB.`);
-  return show({ photo: await base64(file), name: file.name }, true);
+  const number = ++latest; // a small photo that is taken later may be read earlier
+  let photo;
+  try {
+    photo = await base64(file);
+  } catch {
+    if (number === latest) fail(`${file.name}: the file cannot be read.`);
+    return;
+  }
+  if (number === latest) await show({ photo, name: file.name }, true);
 };
 
 input.addEventListener("change", () => {
@@ -97,6 +112,7 @@ for (const type of ["dragenter", "dragover", "dragleave", "drop"]) {
     if (type !== "drop") return;
     if (event.dataTransfer.files.length > 1) fail("One photo at a time: drop a single file.");
     else if (event.dataTransfer.files.length) take(event.dataTransfer.files[0]);
+    else fail("This is not a file: save the picture first, then drop the file.");
   });
 }
 for (const button of examples) {

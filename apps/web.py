@@ -45,7 +45,9 @@ DEMO = Path(".demo")
 MAX_FILE = 20_000_000  # bytes of a photo
 MAX_BODY = MAX_FILE * 4 // 3 + 10_000  # the photo in base64, and the rest of a question
 AT_A_TIME = 2  # questions that are answered; others wait
-WAITING = 32  # questions; more are turned away
+WAITING = 16  # questions, each with its photo; more are turned away
+UNREAD = 60  # seconds after which an answer that nobody fetches is forgotten
+LOCAL = ["127.0.0.1", "localhost"]
 
 # Gradio has some forty routes, which write uploads to the disk, read files and fetch addresses: only these are open.
 OPEN = re.compile(r"/(style\.css|page\.js|examples/\d+|queue/gradio_api/call/answer(/[0-9a-f]{32})?)?")
@@ -73,8 +75,8 @@ class Question(BaseModel):
 
     photo: Base64Bytes | None = None
     name: Annotated[str, Field(max_length=500)] = ""
-    example: int | None = None
-    age: Annotated[float, Field(ge=0, le=120)] | None = None
+    example: Annotated[int, Field(strict=True)] | None = None
+    age: Annotated[float, Field(ge=0, le=120, strict=True)] | None = None
     sex: Annotated[str, Field(max_length=100)] | None = None
     localization: Annotated[str, Field(max_length=100)] | None = None
 
@@ -92,9 +94,11 @@ def main() -> None:
         if folder == DEMO:
             print("apps.web: no model in models/, so this is the one of make demo: drawn images, random weights")
         configure_image_libraries()
-        app = make_app(Answers(load_params()))
+        # another name would be a site elsewhere that has its name lead here
+        app = make_app(Answers(load_params()), LOCAL if arguments.host in LOCAL else ["*"])
+        address = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
         port = listening.getsockname()[1]
-        print(f"apps.web: http://{arguments.host}:{port} is ready, for research only (Ctrl-C ends it)", flush=True)
+        print(f"apps.web: http://{address}:{port} is up, for research only (Ctrl-C ends it)", flush=True)
         serve(app, listening)
 
 
@@ -109,7 +113,7 @@ def project_to_serve() -> Path:
 def listen(host: str, port: int) -> socket.socket:
     """Return a socket that listens; a PipelineError if the port is taken or not allowed."""
     try:
-        return socket.create_server((host, port))
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OverflowError:
         raise PipelineError(f"port {port} does not exist: choose one of 1024 to 65535") from None
     except OSError as error:
@@ -118,21 +122,26 @@ def listen(host: str, port: int) -> socket.socket:
         raise PipelineError(f"cannot listen on {host}, port {port}: {error.strerror}") from None
 
 
-def serve(app: "FastAPI", listening: socket.socket) -> None:
+def serve(app: "ASGIApp", listening: socket.socket) -> None:
     """Serve the page until Ctrl-C, and keep no log of who asks what."""
     import uvicorn
 
-    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=1)
+    config = uvicorn.Config(app, log_level="warning", access_log=False, ws="none", timeout_graceful_shutdown=1)
     uvicorn.Server(config).run(sockets=[listening])
 
 
-def make_app(answers: Answers) -> "FastAPI":
+def make_app(answers: Answers, hosts: list[str]) -> "ASGIApp":
     """Return the page, its style and script, the examples, and behind Gradio's queue the answers.
 
     Gradio takes three seconds to import, in which the page can be read: it is imported when all else is served.
+
+    Args:
+        answers: the model.
+        hosts: by which names the server may be asked; "*" is any.
     """
     from fastapi import FastAPI, HTTPException
     from fastapi.responses import FileResponse, HTMLResponse, Response
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> "AsyncIterator[None]":
@@ -145,7 +154,6 @@ def make_app(answers: Answers) -> "FastAPI":
     examples = sorted(enumerate(answers.examples), key=lambda pair: pair[1].image_id)  # not by what they show
     page = render("index.html.jinja", answers=answers, examples=examples, max_megabytes=MAX_FILE // 1_000_000)
     app = FastAPI(openapi_url=None, lifespan=lifespan, max_body_size=MAX_BODY)
-    app.add_middleware(Guard)
     app.mount("/queue", queue)
 
     @app.get("/", response_class=HTMLResponse)
@@ -167,7 +175,7 @@ def make_app(answers: Answers) -> "FastAPI":
         except (IndexError, PipelineError):  # there is none, or its file has gone
             raise HTTPException(404) from None
 
-    return app
+    return Guard(TrustedHostMiddleware(app, allowed_hosts=hosts))
 
 
 async def open_queue(answers: Answers) -> "ASGIApp":
@@ -196,11 +204,20 @@ async def open_queue(answers: Answers) -> "ASGIApp":
     app, blocks = await asyncio.to_thread(make)
     await app.router.lifespan_context(app).__aenter__()  # which starts the queue; it ends with the process
 
+    # Gradio keeps the last question of each of 10,000 users, and the answers that 2,000 have not fetched
+    questions, unread = blocks.state_holder, blocks._queue.pending_messages_per_session  # which have no public names
+
+    def forget(events: list[str]) -> None:
+        for event in events:
+            unread.pop(event, None)
+
     async def forgetful(scope: "Scope", receive: "Receive", send: "Send") -> None:
         try:
             await app(scope, receive, send)
-        finally:  # or Gradio keeps the last question and answer of each of 10,000 users
-            blocks.state_holder.session_data.clear()
+        finally:
+            questions.session_data.clear()
+            questions.time_last_used.clear()
+            asyncio.get_running_loop().call_later(UNREAD, forget, list(unread))
 
     return forgetful
 
@@ -278,7 +295,8 @@ def thumbnail(path: str) -> bytes:
 class Guard:
     """ASGI middleware: only what is OPEN, and HEADERS on every answer.
 
-    With these headers a browser loads nothing from elsewhere, and sends nothing there.
+    With these headers a browser loads nothing from elsewhere, and sends nothing there. No page from elsewhere may read
+    an answer, for which Gradio would give it leave.
     """
 
     def __init__(self, app: "ASGIApp") -> None:
@@ -290,7 +308,10 @@ class Guard:
 
         async def send_guarded(message: "Message") -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(HEADERS)
+                headers = MutableHeaders(scope=message)
+                for name in [name for name in headers if name.startswith("access-control-")]:
+                    del headers[name]
+                headers.update(HEADERS)
             await send(message)
 
         if scope["type"] == "lifespan":

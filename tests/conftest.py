@@ -6,14 +6,18 @@ no such folder. In continuous integration no other test may be skipped.
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from benchmarks.real_data import SHARED
 from dermoscopy.runtime.keras_start import start_keras
 from tests.support.once import made_once
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 pytest_plugins = ["tests.support.machine", "tests.support.s3_server"]
 
@@ -114,3 +118,22 @@ def backbones(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
     folder = made_once(tmp_path_factory, "backbones", fill)
     return {path.name: path for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, backbones: dict[str, Path]) -> Path:
+    """A finished run of seven classes on drawn images; tests leave it as it is."""
+    from tests.support.finished_run import fill_run  # the stages, whose import changes what Ctrl-C does
+
+    return made_once(tmp_path_factory, "finished", lambda folder: fill_run(folder, backbones["first"]))
+
+
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[Browser]":
+    """Chromium or Chrome, without a window."""
+    from tools.screenshots import find_browser, open_browser  # as above
+
+    if find_browser() is None:
+        pytest.skip("this test looks at a page in Chromium or Chrome, and none is installed")
+    with open_browser() as browser:
+        yield browser

@@ -17,7 +17,7 @@ from dermoscopy.scoring.metrics import Metrics, read_metrics
 DEMO = PROJECT / ".demo"
 DEMO_PARAMS: dict[str, dict[str, Any]] = {
     "data": {"source": "sample", "sample_images": 200},
-    "backbone": {"weights": "random", "image_size": 96},
+    "backbone": {"weights": "random", "image_size": 139},
     "augmentation": {"views": 1},
 }
 
@@ -32,6 +32,7 @@ def main() -> None:
         raise PipelineError("the demo did not finish: see the message of the stage above")
     print_metrics(read_metrics(DEMO / METRICS))
     print(f"\nReport: {DEMO / PAGE}")
+    print("A page to try the model on: make app")
     print(
         "These numbers only show that the pipeline works: the images are drawn and the network's weights are random.\n"
         "For real results: make repro (see README.md)."

@@ -9,19 +9,13 @@ import pytest
 
 from stages import evaluate, report, train
 from tests.page.conftest import NASTY
-from tests.support.finished_run import PARAMS, fill_relabelled_run, fill_run, run_stages
+from tests.support.finished_run import PARAMS, fill_relabelled_run, run_stages
 from tests.support.once import made_once
 from tests.support.params_file import write_params
-from tools.screenshots import find_browser, open_app, open_browser
+from tools.screenshots import open_app
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
-
-
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory, backbones: dict[str, Path]) -> Path:
-    """A finished run of seven classes."""
-    return made_once(tmp_path_factory, "finished", lambda folder: fill_run(folder, backbones["first"]))
+    pass
 
 
 @pytest.fixture(scope="session")
@@ -47,11 +41,3 @@ def url(finished: Path) -> Iterator[str]:
     """The address of a page that is served for the finished run."""
     with open_app(finished) as url:
         yield url
-
-
-@pytest.fixture(scope="module")
-def browser() -> "Iterator[Browser]":
-    if find_browser() is None:
-        pytest.skip("this test looks at the page in Chromium or Chrome, and none is installed")
-    with open_browser() as browser:
-        yield browser

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from apps.answers import SIDE, Answer, Answers
+from apps.web import in_html
 from dermoscopy.data.image_files import find_images
 from dermoscopy.model.classifier import Classifier
 from dermoscopy.model.members import Member
@@ -21,14 +22,8 @@ from dermoscopy.runtime.params import load_params
 from dermoscopy.scoring.calibration import Calibration, apply_calibration
 from dermoscopy.scoring.metrics import read_metrics
 from stages import evaluate, train
-from tests.support.finished_run import PARAMS, fill_run, run_stages
-from tests.support.once import made_once
+from tests.support.finished_run import PARAMS, run_stages
 from tests.support.params_file import write_params
-
-
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory, backbones: dict[str, Path]) -> Path:
-    return made_once(tmp_path_factory, "finished", lambda folder: fill_run(folder, backbones["first"]))
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +106,16 @@ def test_a_large_image_is_shown_smaller_in_its_proportions_and_so_are_the_maps(
     assert answer.picture.shape == (SIDE // 2, SIDE, 3)
     assert list(answer.heat) == answers.classes
     assert {picture.shape for picture in answer.heat.values()} == {(200, 400, 3)}
+
+
+def test_of_a_network_with_one_place_for_all_there_are_no_maps(
+    answers: Answers, finished: Path, images: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = answers._maps.maps
+    monkeypatch.setattr(answers._maps, "maps", lambda image: whole(image).mean(axis=(0, 1), keepdims=True))
+    answer = ask(answers, finished, images[0])
+    assert answer.heat == {}
+    assert "one cell for all of it" in in_html(answers, answer, None)
 
 
 @pytest.mark.parametrize("content", [b"", b"no image", b"\xff\xd8\xff\xe0 a JPEG that ends"])

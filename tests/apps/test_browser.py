@@ -160,12 +160,14 @@ def test_the_answer_and_the_fault_are_announced(tab: "Page") -> None:
 
 
 def test_a_file_that_is_too_large_is_not_sent(tab: "Page", tmp_path: Path) -> None:
+    answer_example(tab)
     requests: list[str] = []
     tab.on("request", lambda request: requests.append(request.url))
     (tmp_path / "large.jpg").write_bytes(bytes(21_000_000))
     tab.set_input_files("#photo", tmp_path / "large.jpg")
     tab.wait_for_selector("[role=alert]:not(:empty)")
     assert tab.inner_text("[role=alert]") == "large.jpg: the file is larger than 20 MB."
+    assert tab.locator("#headline").count() == 0  # nor an older answer beside it
     assert [address for address in requests if "/queue/" in address] == []
 
 
@@ -190,14 +192,20 @@ def test_what_is_known_of_the_patient_is_asked_where_it_counts_only(
         answer_example(with_fields)
         assert "Nothing of it was given" in with_fields.inner_text("#answer")
         before = with_fields.inner_text(".bars")
+        with_fields.select_option("#map", "bkl")
+        with_fields.fill("#opacity", "90")
         with_fields.fill("[name=age]", "85")
         with_fields.press("[name=age]", "Tab")
         with_fields.wait_for_selector(".change")
         assert with_fields.evaluate("document.activeElement.name") == "sex"  # nothing takes the focus away
         assert with_fields.inner_text(".bars") != before
+        # the same photo: what was looked at stays
+        assert (with_fields.input_value("#map"), with_fields.input_value("#opacity")) == ("bkl", "90")
+        with_fields.locator("[data-example='1']").click()
         with_fields.fill("[name=age]", "850")
         with_fields.press("[name=age]", "Tab")
         assert with_fields.locator("[name=age]:invalid").count() == 1
+        with_fields.wait_for_selector("#answer:not([aria-busy]) .truth")  # the answer on its way comes all the same
 
 
 def test_names_of_classes_are_text(browser: "Browser", with_nasty_names: Path) -> None:

@@ -1,13 +1,17 @@
 """The server of the page: what it serves, to whom, and what it keeps to itself."""
 
+import base64
 import os
 import re
 import shutil
 import socket
 import subprocess
 import sys
+import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from http.client import HTTPConnection
 from io import BytesIO
 from pathlib import Path
 
@@ -16,9 +20,11 @@ import psutil  # type: ignore[import-untyped] # its stubs are a package of their
 import pytest
 import requests
 from PIL import Image
+from starlette.testclient import TestClient
 
+from apps import web
 from apps.answers import Answers
-from apps.web import MAX_FILE, in_html, percent
+from apps.web import LOCAL, MAX_BODY, MAX_FILE, WAITING, in_html, make_app, percent
 from dermoscopy.runtime.params import load_params
 from dermoscopy.runtime.workspace import PROJECT
 from tests.support.page_question import ask
@@ -105,7 +111,6 @@ def test_without_a_model_of_its_own_it_serves_the_demo_and_says_so(finished: Pat
         "queue/gradio_api/upload",
         "queue/gradio_api/queue/join",
         "queue/gradio_api/run/answer",
-        "queue/gradio_api/call/answer/%2e%2e",
         "queue/gradio_api/info",
         "queue/gradio_api/vibe-edit",
         "queue/config",
@@ -128,9 +133,81 @@ def test_nothing_but_the_page_can_be_fetched(url: str, path: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", ["", "page.js", "style.css", "examples/0", "nothing"])
+def test_no_path_leads_around_the_guard(url: str) -> None:
+    for path in ("/queue/gradio_api/call/answer/../../info", "/queue/gradio_api/call/answer/%2e%2e/%2e%2e/info"):
+        connection = HTTPConnection(url.removeprefix("http://"), timeout=10)  # it sends a path as it is
+        connection.request("GET", path)
+        assert connection.getresponse().status == 404
+
+
+@pytest.mark.slow
+def test_a_site_elsewhere_may_not_read_answers_by_any_name(url: str) -> None:
+    queue, question = f"{url}/queue/gradio_api/call/answer", {"data": [{"example": 0}]}
+    elsewhere = {"Origin": "https://evil.example"}
+    for reply in (
+        requests.options(queue, headers=elsewhere | {"Access-Control-Request-Method": "POST"}, timeout=60),
+        requests.post(queue, json=question, headers=elsewhere, timeout=60),
+    ):
+        assert [name for name in reply.headers if name.lower().startswith("access-control-")] == []
+    # a site whose name leads to this machine
+    for path in ("", "examples/0"):
+        assert requests.get(f"{url}/{path}", headers={"Host": "evil.example"}, timeout=10).status_code == 400
+        assert requests.get(f"{url}/{path}", headers={"Host": "localhost:1"}, timeout=10).status_code == 200
+
+
+@pytest.mark.slow
+def test_more_questions_than_may_wait_are_turned_away(url: str) -> None:
+    queue, content = f"{url}/queue/gradio_api/call/answer", base64.b64encode(photo(1, side=1200)).decode()
+    ask(url, example=0)  # the queue is open
+
+    def post(_: int) -> int:
+        return requests.post(queue, json={"data": [{"photo": content}]}, timeout=60).status_code
+
+    with ThreadPoolExecutor(40) as pool:
+        counts = Counter(pool.map(post, range(40)))
+    assert set(counts) == {200, 503}
+    assert counts[200] >= WAITING
+    assert "html" in ask_patiently(url)
+
+
+def ask_patiently(url: str) -> dict[str, str]:
+    """Return the answer to an example, when the server has room for the question."""
+    for _ in range(60):
+        try:
+            return ask(url, example=0)
+        except requests.HTTPError:
+            time.sleep(1)
+    raise AssertionError("the server has not answered what waited")
+
+
+@pytest.mark.slow
+def test_an_answer_that_nobody_fetches_is_forgotten(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(finished)
+    monkeypatch.setattr(web, "UNREAD", 2)
+    queue = "/queue/gradio_api/call/answer"
+    app = make_app(Answers(load_params()), LOCAL)
+    # Gradio raises where there is no answer
+    with TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False) as client:
+
+        def post() -> str:
+            event: str = client.post(queue, json={"data": [{"example": 0}]}).json()["event_id"]
+            return event
+
+        assert "event: complete" in client.get(f"{queue}/{post()}").text
+        unread = post()
+        time.sleep(4)
+        assert "event: complete" not in client.get(f"{queue}/{unread}").text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", ["", "page.js", "style.css", "examples/0", "nothing", "too large"])
 def test_every_reply_forbids_the_browser_what_is_elsewhere(url: str, path: str) -> None:
-    headers = requests.get(f"{url}/{path}", timeout=10).headers
+    if path == "too large":
+        reply = requests.post(f"{url}/queue/gradio_api/call/answer", data=b" " * (MAX_BODY + 1), timeout=10)
+        assert reply.status_code == 413
+        headers = reply.headers
+    else:
+        headers = requests.get(f"{url}/{path}", timeout=10).headers
     policy = dict(rule.split(" ", 1) for rule in headers["Content-Security-Policy"].split("; "))
     assert policy.pop("img-src") == "'self' data: blob:"
     assert set(policy.values()) == {"'none'", "'self'"}

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from stages import evaluate, report, train
-from tests.support.finished_run import PARAMS, fill_relabelled_run, fill_run, run_stages
+from tests.support.finished_run import PARAMS, fill_relabelled_run, run_stages
 from tests.support.once import made_once
 from tests.support.params_file import write_params
 
@@ -21,12 +21,6 @@ NASTY = [
 def nasty_names() -> list[str]:
     """Names of classes that HTML, Markdown or the templates could take for their own."""
     return NASTY
-
-
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory, backbones: dict[str, Path]) -> Path:
-    """A finished run of seven classes; tests leave it as it is."""
-    return made_once(tmp_path_factory, "finished", lambda folder: fill_run(folder, backbones["first"]))
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """How a browser shows the page of real runs."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -10,20 +9,12 @@ from PIL import Image
 
 from dermoscopy.runtime.workspace import PROJECT
 from tests.support.finished_run import fill_relabelled_run
-from tools.screenshots import SCHEMES, find_browser, open_browser, take_screenshots
+from tools.screenshots import SCHEMES, take_screenshots
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def browser() -> "Iterator[Browser]":
-    if find_browser() is None:
-        pytest.skip("this test looks at the page in Chromium or Chrome, and none is installed")
-    with open_browser() as browser:
-        yield browser
 
 
 @pytest.fixture(params=["finished", "many_classes"])
