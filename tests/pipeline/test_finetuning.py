@@ -50,7 +50,9 @@ def test_on_it_changes_the_features_and_off_again_it_computes_nothing(project: W
     assert "A fine-tuned backbone" in page
     assert "A fine-tuned MobileNetV2" in (project.folder / "report/MODEL_CARD.md").read_text()
     assert project.experiment("finetune.epochs=0") == ["report"]
-    assert outputs(project.folder) == before
+    after = outputs(project.folder)
+    del before["report/index.html"], after["report/index.html"]  # which names the experiment
+    assert after == before
 
 
 def test_another_dropout_does_not_tune_again_and_another_split_does(project: Workspace) -> None:

@@ -45,12 +45,12 @@ def trained(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace
 
 @pytest.fixture(scope="module")
 def photographs(isic: Path) -> list[Path]:
-    """755 images of 600 x 450 pixels that were not learnt from."""
-    return sorted((isic / "images").iterdir())
+    """Every third of 755 images of 600 x 450 pixels, none of which was learnt from."""
+    return sorted((isic / "images").iterdir())[::3]
 
 
 def test_libraries_decode_a_photograph_to_the_same_pixels(photographs: list[Path], keras: Any) -> None:
-    for file in photographs[::20]:
+    for file in photographs[::7]:
         pixels = np.asarray(Image.open(file).convert("RGB"))
         np.testing.assert_array_equal(np.asarray(cv2.imread(str(file)))[..., ::-1], pixels)
         np.testing.assert_array_equal(keras.utils.img_to_array(keras.utils.load_img(file)), pixels)
@@ -66,7 +66,7 @@ def test_the_class_is_that_of_predict_and_no_probability_is_far_off(
     table = trained.folder / f"predicted-{tta}.csv"
     if not table.exists():
         options = "--tta" if tta else "--no-tta"
-        trained.python("-m", "tools.predict", str(photographs[0].parent), options, "--csv", table.name)
+        trained.python("-m", "tools.predict", *map(str, photographs), options, "--csv", table.name)
     trained.python("-m", "tools.export", f"model.{form}", *["--tta"] * tta)
 
     predict = load(trained.folder / f"model.{form}")
@@ -80,6 +80,6 @@ def test_the_class_is_that_of_predict_and_no_probability_is_far_off(
     same = (probabilities.argmax(axis=1) == expected.argmax(axis=1)).mean()
     difference = np.abs(probabilities - expected).max()
     print(f"{form}{' --tta' * tta}: the same class {same:.1%}, largest difference {difference:.4f}")
-    assert len(expected) == 755
+    assert len(expected) == 252
     assert same >= 0.99
     assert difference <= 0.02
