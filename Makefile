@@ -23,7 +23,7 @@ help:
 	@echo "make screenshots  pictures of the report and of the page of make app, on a phone and a desktop (needs Chromium)"
 	@echo "make bench        measure how fast all of it is, against what (half an hour, nothing else running)"
 	@echo "make test         the fast tests: five minutes"
-	@echo "make test-all     all tests: twenty minutes"
+	@echo "make test-all     all tests: forty minutes"
 	@echo "make soak         kill and interrupt every stage at random, 20 times each (ROUNDS=20 MINUTES=90)"
 	@echo "make lint         check style and types"
 
