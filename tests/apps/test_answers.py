@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from apps.answers import SIDE, Answer, Answers
-from apps.web import in_html
+from apps.rendering import in_html
 from dermoscopy.data.image_files import find_images
 from dermoscopy.model.classifier import Classifier
 from dermoscopy.model.members import Member

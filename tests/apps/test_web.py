@@ -24,7 +24,8 @@ from starlette.testclient import TestClient
 
 from apps import web
 from apps.answers import Answers
-from apps.web import LOCAL, MAX_BODY, MAX_FILE, WAITING, in_html, make_app, percent
+from apps.rendering import in_html, percent
+from apps.web import LOCAL, MAX_BODY, MAX_FILE, WAITING, make_app
 from dermoscopy.runtime.params import load_params
 from dermoscopy.runtime.workspace import PROJECT
 from tests.support.page_question import ask
